@@ -1,0 +1,53 @@
+"""Packaging of poise_jax: what it needs, and nothing else."""
+
+import setuptools
+
+setuptools.setup(
+    name="poise_jax",
+    version="0.1.0",
+    description=(
+        "Discovers policy-optimisation algorithms for language models, and"
+        " measures whether a discovery holds."
+    ),
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["poise_jax", "poise_jax.*"]),
+    package_data={"poise_jax": ["models/embedded_policy/*", "py.typed"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "chex>=0.1.90",
+        "flatbuffers>=25.2",
+        "flax>=0.12",
+        "google-genai>=1.0",
+        "jax>=0.10",
+        "jaxtyping>=0.3",
+        "ml_collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.11",
+        "plotly>=6.0",
+        "pyseccomp>=0.1.2; sys_platform == 'linux'",
+        "rich>=13.9",
+        "safetensors>=0.5",
+        "scikit-learn>=1.6",
+        "scipy>=1.14",
+        "SQLAlchemy>=2.0",
+        "tokenizers>=0.21",
+        "transformers>=4.50",
+    ],
+    extras_require={
+        "dev": [
+            "beartype>=0.20",
+            "hypothesis>=6.120",
+            "import-linter>=2.1",
+            "pre-commit>=4.0",
+            "psutil>=6.0",
+            "pyink>=24.10",
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+        ],
+        "bench": ["torch>=2.5", "psutil>=6.0"],
+        "ray": ["ray>=2.40"],
+    },
+)
