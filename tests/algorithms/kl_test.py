@@ -1,0 +1,111 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from poise_jax.algorithms import kl
+
+# Compiles faster, runs slower.
+fast_jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+ESTIMATORS = [kl.k1, kl.k2, kl.k3]
+LOGITS = np.array([0.3, -1.2, 0.8, 0.1])
+REF_LOGITS = np.array([-0.4, 0.2, 0.5, -0.9])
+
+
+def softmax(logits):
+  weights = np.exp(logits - logits.max())
+  return weights / weights.sum()
+
+
+@pytest.mark.parametrize(
+    "estimator, expected",
+    [
+        (kl.k1, [0.5, -1.0, 0.0]),
+        (kl.k2, [0.125, 0.5, 0.0]),
+        (kl.k3, [0.10653066, 0.71828183, 0.0]),
+    ],
+)
+def test_values(estimator, expected):
+  ref = jnp.array([[[-1.0, -2.0, 0.0]]])
+  new = jnp.array([[[-0.5, -3.0, np.nan]]])
+  mask = jnp.array([[[1.0, 1.0, 0.0]]])
+  actual = fast_jit(estimator)(new, ref, mask)
+  np.testing.assert_allclose(actual, [[expected]], rtol=2e-6)
+
+
+def expected_gradient(estimator):
+  """Averages the loss gradient over tokens drawn from the policy itself."""
+  probs = jnp.asarray(softmax(LOGITS), jnp.float32)
+  ref = jnp.asarray(np.log(softmax(REF_LOGITS)), jnp.float32)[None, None]
+
+  def loss(logits):
+    logprobs = jax.nn.log_softmax(logits)[None, None]
+    return jnp.sum(probs * estimator(logprobs, ref, jnp.ones((1, 1, 4))))
+
+  return fast_jit(jax.grad(loss))(jnp.asarray(LOGITS, jnp.float32))
+
+
+def exact_gradient(divergence):
+  """Differentiates a divergence of the softmax by central differences."""
+  step = 1e-6
+  return np.array(
+      [
+          (divergence(LOGITS + e) - divergence(LOGITS - e)) / (2 * step)
+          for e in step * np.eye(4)
+      ]
+  )
+
+
+def reverse_kl(logits):
+  p, q = softmax(logits), softmax(REF_LOGITS)
+  return np.sum(p * np.log(p / q))
+
+
+def forward_kl(logits):
+  p, q = softmax(logits), softmax(REF_LOGITS)
+  return np.sum(q * np.log(q / p))
+
+
+@pytest.mark.parametrize(
+    "estimator, divergence",
+    [(kl.k1, lambda _: 0.0), (kl.k2, reverse_kl), (kl.k3, forward_kl)],
+)
+def test_gradient_in_the_loss_is_what_the_docstring_says(estimator, divergence):
+  np.testing.assert_allclose(
+      expected_gradient(estimator), exact_gradient(divergence), atol=1e-6
+  )
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_reference_is_a_constant_and_masked_slots_never_leak(estimator):
+  mask = jnp.array([[[1.0, 0.0]]])
+  new = jnp.array([[[-1.0, np.inf]]])
+  ref = jnp.array([[[-2.0, np.nan]]])
+
+  def total(new, ref):
+    return jnp.sum(estimator(new, ref, mask))
+
+  to_new, to_ref = fast_jit(jax.grad(total, argnums=(0, 1)))(new, ref)
+  np.testing.assert_array_equal(to_ref, np.zeros((1, 1, 2)))
+  assert float(to_new[0, 0, 1]) == 0.0
+  assert float(to_new[0, 0, 0]) > 0.0
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_far_apart_stays_finite_and_keeps_pulling(estimator):
+  new, mask = jnp.array([[[-80.0, 80.0]]]), jnp.ones((1, 1, 2))
+
+  def estimate(new):
+    return estimator(new, jnp.zeros((1, 1, 2)), mask)
+
+  values, slopes = fast_jit(
+      lambda new: (estimate(new), jax.grad(lambda n: estimate(n).sum())(new))
+  )(new)
+  assert np.isfinite(values).all()
+  assert np.isfinite(slopes).all()
+  pull = [1, 1] if estimator is kl.k1 else [-1, 1]
+  np.testing.assert_array_equal(np.sign(slopes[0, 0]), pull)
