@@ -1,0 +1,1 @@
+"""Prompts in, rewards out; knows nothing of jax."""
