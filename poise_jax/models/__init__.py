@@ -1,0 +1,1 @@
+"""The flax policy: Qwen2, and Hugging Face checkpoints in and out."""
