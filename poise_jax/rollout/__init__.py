@@ -1,0 +1,1 @@
+"""A policy and a task in, a RolloutBatch out."""
