@@ -1,0 +1,1 @@
+"""A RolloutBatch and an Algorithm in, new parameters out."""
