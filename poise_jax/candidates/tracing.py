@@ -1,0 +1,289 @@
+"""Source text to artifact bytes; runs inside the child, nowhere else.
+
+The source is executed once. Its `loss` and `init` are traced with abstract
+inputs of unknown sizes and exported for cpu, cuda and tpu together with the
+vector-Jacobian product of the loss. Source locations are left out, so the
+bytes depend on the program alone.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import math
+import re
+from typing import Any
+
+import jax
+from jax import export
+from jax.extend import core as jex_core
+import jax.numpy as jnp
+
+from poise_jax import types
+from poise_jax.candidates import (
+    artifact,
+    explain,
+    findings,
+    limits,
+    returns,
+    scope,
+)
+
+MAX_HPARAMS = 64
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+# Sizes that differ from each other and from those of every probe.
+_ODD_SIZES = {"P": 3, "G": 5, "T": 7, "K": 3}
+_CONSTRAINTS = ("P>=1", "G>=2", "T>=1", "K>=2")
+_FORBIDDEN_PRIMITIVES = (
+    (
+        "while",
+        "a loop of unknown length",
+        "use jax.lax.scan, or fori_loop with constant bounds",
+    ),
+    ("callback", "a call back into Python", "compute with arrays only"),
+    (
+        "random|threefry|rng",
+        "random numbers",
+        "a loss is a deterministic function of the batch",
+    ),
+    (
+        "pallas|ffi_call|custom_call|infeed|outfeed",
+        "a foreign call",
+        "compute with arrays only",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What executing a source defines."""
+
+  hparams: dict[str, float]
+  neutral: dict[str, float] | None
+  init: Callable[..., Any]
+  loss: Callable[..., Any]
+
+
+def trace(
+    source: str,
+    bounds: limits.Limits,
+    *,
+    group_size: int,
+    fallback_shape: tuple[int, int] | None = None,
+) -> bytes:
+  """Executes a source, traces its functions, packs the artifact.
+
+  The sizes P, G, T and K stay symbols if the loss allows; else P and T; else,
+  if `fallback_shape` says which (P, T) the trainer uses, none. Which it was
+  is recorded in the artifact.
+
+  Raises:
+    findings.RefusedError: if the source breaks the contract.
+  """
+  program = execute(source)
+  init, state = _trace_init(program, bounds)
+  shapes, loss, metrics = _trace_loss(
+      program, state, bounds, group_size, fallback_shape
+  )
+  metadata = artifact.Metadata(
+      hparams=program.hparams,
+      neutral=program.neutral,
+      shapes=shapes,
+      state={k: (list(v.shape), v.dtype.name) for k, v in state.items()},
+      metrics=metrics,
+      jax_version=jax.__version__,
+  )
+  data = artifact.pack(metadata, loss, bytes(init.serialize()))
+  if len(data) > bounds.artifact_bytes:
+    raise findings.RefusedError(
+        "artifact-size",
+        f"the exported program exceeds {bounds.artifact_bytes} bytes",
+        "build large constants from jnp.arange and arithmetic; use"
+        " jax.lax.scan instead of a loop that is written out",
+    )
+  return data
+
+
+def execute(source: str) -> Program:
+  """Runs the module text and reads the four names it must or may define.
+
+  Raises:
+    findings.RefusedError: if it raises, or a name is missing or malformed.
+  """
+  namespace = scope.namespace()
+  with explain.blaming("execute", "the source raises when it is executed"):
+    exec(compile(source, explain.FILE, "exec"), namespace)
+  for name in ("init", "loss"):
+    if not callable(namespace.get(name)):
+      raise findings.RefusedError(
+          "contract",
+          f"`{name}` is not defined",
+          "define init(hparams) -> dict and loss(hparams, state, batch) ->"
+          " (loss, state, metrics)",
+      )
+  hparams = _constants("HPARAMS", namespace.get("HPARAMS"))
+  neutral = namespace.get("NEUTRAL")
+  if neutral is not None:
+    neutral = _constants("NEUTRAL", neutral)
+    for name in neutral:
+      if name not in hparams:
+        raise findings.RefusedError(
+            "contract",
+            f"`NEUTRAL` names {name!r}, which `HPARAMS` does not",
+            "NEUTRAL gives other values for some of HPARAMS",
+        )
+  return Program(hparams, neutral, namespace["init"], namespace["loss"])
+
+
+def _constants(name: str, value: Any) -> dict[str, float]:
+  """Checks a dict of finite numbers and makes them floats."""
+  hint = f'write {name} = {{"clip_eps_low": 0.2, ...}} with finite numbers'
+  if not isinstance(value, dict) or len(value) > MAX_HPARAMS:
+    message = f"`{name}` is not a dict of at most {MAX_HPARAMS} numbers"
+    raise findings.RefusedError("contract", message, hint)
+  for key, number in value.items():
+    is_name = isinstance(key, str) and key.isidentifier() and len(key) <= 64
+    is_number = type(number) in (int, float) and math.isfinite(number)
+    if not is_name or not is_number:
+      message = f"`{name}` has an entry that is not a name with a number"
+      raise findings.RefusedError("contract", message, hint)
+  return {key: float(number) for key, number in value.items()}
+
+
+def _trace_init(
+    program: Program, bounds: limits.Limits
+) -> tuple[export.Exported, dict[str, Any]]:
+  """Exports `init`; also returns the shapes of the state."""
+
+  def init(hparams: dict[str, Any]) -> types.State:
+    return returns.as_state(program.init(dict(hparams)))
+
+  specs = _scalars(program.hparams)
+  with explain.blaming("init", "`init` cannot be traced"):
+    jitted = jax.jit(init)
+    _check_operations(jitted.trace(specs).jaxpr.jaxpr, bounds)
+    exported = export.export(jitted, platforms=PLATFORMS)(specs)
+    return exported, jax.eval_shape(jitted, specs)
+
+
+def _trace_loss(
+    program: Program,
+    state: dict[str, Any],
+    bounds: limits.Limits,
+    group_size: int,
+    fallback_shape: tuple[int, int] | None,
+) -> tuple[dict[str, int | str], bytes, list[str]]:
+  """Exports `loss` with the most general sizes that it can be traced with."""
+  prompts, tokens = fallback_shape or (4, 12)
+  concrete = {"P": prompts, "G": group_size, "T": tokens, "K": 2}
+  choices = (
+      {"P": "P", "G": "G", "T": "T", "K": "K"},
+      {"P": "P", "G": group_size, "T": "T", "K": 2},
+      concrete,
+  )
+  first = None
+  for shapes in choices:
+    try:
+      exported, metrics = _export_loss(program, state, bounds, shapes)
+    except findings.RefusedError as error:
+      first = first or error
+      # Other rules do not depend on the sizes.
+      unsized = error.finding.rule not in ("loss", "gradient")
+      if unsized or shapes is concrete:
+        raise
+    else:
+      break
+  if shapes is concrete and fallback_shape is None:
+    raise findings.RefusedError(
+        "shapes",
+        "the loss depends on the number of prompts or tokens: "
+        + first.finding.message,
+        "let jnp infer sizes: reduce over axes, use *_like functions and"
+        " broadcasting",
+    )
+  return shapes, exported, metrics
+
+
+def _export_loss(
+    program: Program,
+    state: dict[str, Any],
+    bounds: limits.Limits,
+    shapes: Mapping[str, int | str],
+) -> tuple[bytes, list[str]]:
+  """Exports `loss` at given sizes, after a look at its operations."""
+  metric_names: list[str] = []
+
+  def loss(
+      hparams: dict[str, Any], state: types.State, batch: dict[str, Any]
+  ) -> tuple[Any, types.State, types.Metrics]:
+    # Only these two carry gradient, whatever the source does.
+    frozen = {
+        k: v if k in artifact.DIFFERENTIABLE else jax.lax.stop_gradient(v)
+        for k, v in batch.items()
+    }
+    value, new_state, metrics = returns.unpack(
+        program.loss(
+            dict(jax.lax.stop_gradient(hparams)),
+            dict(jax.lax.stop_gradient(state)),
+            types.RolloutBatch(**frozen),
+        )
+    )
+    metrics = returns.as_metrics(metrics)
+    metric_names[:] = sorted(metrics)
+    return (
+        returns.as_loss(value),
+        jax.lax.stop_gradient(returns.as_next_state(new_state, state)),
+        jax.lax.stop_gradient(metrics),
+    )
+
+  jitted = jax.jit(loss)
+  specs = (_scalars(program.hparams), state, batch_specs(shapes))
+  with explain.blaming("loss", "`loss` cannot be traced"):
+    traced = jitted.trace(*specs)
+    _check_operations(traced.jaxpr.jaxpr, bounds)
+    # With symbols jax takes reshape(4, 96) on trust.
+    odd = {
+        k: _ODD_SIZES[k] if isinstance(v, str) else v for k, v in shapes.items()
+    }
+    jax.eval_shape(loss, *specs[:2], batch_specs(odd))
+    exported = export.export(jitted, platforms=PLATFORMS)(*specs)
+  with explain.blaming("gradient", "`loss` cannot be differentiated"):
+    return bytes(exported.serialize(vjp_order=1)), metric_names
+
+
+def batch_specs(shapes: Mapping[str, int | str]) -> dict[str, Any]:
+  """Describes the fields of a batch; sizes given as text become symbols."""
+  names = [n for n in shapes.values() if isinstance(n, str)]
+  sizes = dict(shapes)
+  if names:
+    bounds = [c for c in _CONSTRAINTS if c[0] in names]
+    symbols = export.symbolic_shape(", ".join(names), constraints=bounds)
+    by_name = dict(zip(names, symbols, strict=True))
+    sizes = {k: by_name.get(v, v) for k, v in shapes.items()}
+  return {
+      name: jax.ShapeDtypeStruct(tuple(sizes[a] for a in axes), dtype)
+      for name, (axes, dtype) in artifact.BATCH_FIELDS.items()
+  }
+
+
+def _scalars(names: Mapping[str, float]) -> dict[str, Any]:
+  return {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
+
+
+def _check_operations(jaxpr: Any, bounds: limits.Limits) -> None:
+  """Counts the operations and looks for those that may not be there."""
+  count, pending = 0, [jaxpr]
+  while pending:
+    for equation in pending.pop().eqns:
+      for pattern, words, hint in _FORBIDDEN_PRIMITIVES:
+        if re.search(pattern, equation.primitive.name):
+          raise findings.RefusedError("operations", f"{words} is used", hint)
+      inner = list(jex_core.jaxprs_in_params(equation.params))
+      pending += inner
+      count += not inner
+  if count > bounds.operations:
+    raise findings.RefusedError(
+        "operations",
+        f"the loss has more than {bounds.operations} operations",
+        "use array operations or jax.lax.scan instead of loops that are"
+        " written out",
+    )
