@@ -1,0 +1,1 @@
+"""What happened, for good: an append-only SQL archive of campaigns."""
