@@ -28,6 +28,7 @@ import optax
 from poise_jax.discovery import budgets
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints, transformer
+from poise_jax.rollout import generate, sampling, scoring
 from poise_jax.rollout import tokenizer as tokenizer_lib
 from poise_jax.tasks import arithmetic, demonstrations
 from poise_jax.training import imitation
@@ -59,6 +60,13 @@ BANDS = {
     "valid_rate": (0.7, 0.9),
     "pass_at_k/products4": (0.10, 0.45),
     "pass_at_k/mixed5": (0.10, 0.45),
+}
+# Of groups of 8 on training prompts: some must be hopeless, some solved, and
+# many in between, or nothing about handling them could be learned.
+GROUP_BANDS = {
+    "groups/all_fail": (0.2, 0.8),
+    "groups/mixed": (0.2, 0.8),
+    "groups/all_pass": (0.002, 0.2),
 }
 
 Mixture = Callable[[arithmetic.Problem], Mapping[demonstrations.Style, float]]
@@ -150,11 +158,42 @@ def learn_style(
   )
 
 
+def group_shares(
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    tokenizer: tokenizer_lib.Tokenizer,
+) -> dict[str, float]:
+  """Shares of groups of 8 that fail, pass or mix on 512 training prompts."""
+  problems = arithmetic.sample(
+      np.random.default_rng(31337),
+      arithmetic.TRAINING_TIERS,
+      512,
+      arithmetic.Split.TRAIN,
+  )
+  run = generate.make_generate(
+      graphdef,
+      sampling.sample,
+      copies=8,
+      max_length=arithmetic.COMPLETION_LENGTH,
+      eos_id=tokenizer.eos_id,
+      pad_id=tokenizer.pad_id,
+  )
+  prompts = tokenizer.encode_prompts([p.prompt for p in problems])
+  completions = run(params, jnp.asarray(prompts), jax.random.key(0))
+  passed = scoring.grade_groups(tokenizer, problems, completions).correct
+  rates = passed.mean(axis=1)
+  return {
+      "groups/all_fail": float((rates == 0).mean()),
+      "groups/mixed": float(((rates > 0) & (rates < 1)).mean()),
+      "groups/all_pass": float((rates == 1).mean()),
+  }
+
+
 def check_room(metrics: Mapping[str, float]) -> None:
   """Raises unless every measured value lies in its band."""
   outside = [
       f"{name} = {metrics[name]:.3f} not in [{low}, {high}]"
-      for name, (low, high) in BANDS.items()
+      for name, (low, high) in (BANDS | GROUP_BANDS).items()
       if not low <= metrics[name] <= high
   ]
   if outside:
@@ -200,6 +239,7 @@ def main(argv: list[str]) -> None:
   params = learn_style(graphdef, params, tokenizer, _SEED.value)
   evaluate = suite.make_evaluate(graphdef, tokenizer, budgets.STANDARD.evaluate)
   metrics = evaluate(params, 0, arithmetic.Split.SEARCH)
+  metrics |= group_shares(graphdef, params, tokenizer)
   print(json.dumps(metrics, indent=2))
   check_room(metrics)
   params = jax.tree.map(jnp.asarray, params)

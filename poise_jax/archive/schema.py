@@ -86,11 +86,15 @@ def _column(name: str, kind: Any, *args: Any, **kwargs: Any) -> sa.Column:
   return sa.Column(name, kind, *args, **{"nullable": False} | kwargs)
 
 
+# Rows lie in the order of their keys, whatever order they came in.
+_CLUSTERED = {"sqlite_with_rowid": False}
+
 meta = sa.Table(
     "meta",
     metadata,
     _column("key", sa.String, primary_key=True),
     _column("value", sa.String),
+    **_CLUSTERED,
 )
 
 campaign = sa.Table(
@@ -100,6 +104,7 @@ campaign = sa.Table(
     _column("name", sa.Text),
     _column("config", CanonicalJson),
     _column("created_at", UtcDateTime),
+    **_CLUSTERED,
 )
 
 candidate = sa.Table(
@@ -123,6 +128,7 @@ candidate = sa.Table(
     _column("created_at", UtcDateTime),
     sa.UniqueConstraint("campaign_id", "index"),
     sa.UniqueConstraint("campaign_id", "name"),
+    **_CLUSTERED,
 )
 
 parentage = sa.Table(
@@ -132,6 +138,7 @@ parentage = sa.Table(
     _column("position", sa.Integer, primary_key=True),
     _column("parent", sa.ForeignKey("candidate.id"), index=True),
     sa.UniqueConstraint("child", "parent"),
+    **_CLUSTERED,
 )
 
 evaluation = sa.Table(
@@ -149,6 +156,7 @@ evaluation = sa.Table(
     _column("curve", CanonicalJson),
     _column("started_at", UtcDateTime),
     _column("finished_at", UtcDateTime),
+    **_CLUSTERED,
 )
 
 reflection = sa.Table(
@@ -158,6 +166,7 @@ reflection = sa.Table(
     _column("text", sa.Text),
     _column("data", CanonicalJson),
     _column("created_at", UtcDateTime),
+    **_CLUSTERED,
 )
 
 selection = sa.Table(
@@ -168,6 +177,7 @@ selection = sa.Table(
     _column("parents", JsonTuple),
     _column("terms", CanonicalJson),
     _column("created_at", UtcDateTime),
+    **_CLUSTERED,
 )
 
 

@@ -128,7 +128,7 @@ class Jail:
     child = self._warm_child()
     advisories = () if child.filtered else (_NO_FILTER,)
     if self.require_jail and not child.filtered:
-      return Refusal((dataclasses.replace(_NO_FILTER, level="contract"),))
+      raise JailError(f"{_NO_FILTER.message}: {_NO_FILTER.hint}")
     request = {"group_size": group_size, "fallback_shape": fallback_shape}
     try:
       header, data = child.ask(request, source)

@@ -18,7 +18,7 @@ class Limits:
     warm_seconds: how long a child may take to get ready.
   """
 
-  wall_seconds: float = 20.0
+  wall_seconds: float = 60.0
   cpu_seconds: int = 10
   memory_bytes: int = 4 * 1024**3
   artifact_bytes: int = 1024**2

@@ -1,0 +1,116 @@
+"""Runs a discovery campaign, or continues one that was interrupted.
+
+  python launch/search.py --config=experiments/quickstart.py --workdir=DIR \
+      [--config.KEY=VALUE ...]
+
+The archive is DIR/archive.db, or any SQLAlchemy URL by --archive.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+import sys
+from typing import NoReturn
+
+# Must be set before jax is imported. Arrays this small gain nothing from
+# threads of their own; two of them let two trials run side by side. How sums
+# are split between threads can change their last bits, so the number is fixed.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+os.environ.setdefault("NPROC", "2")
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from poise_jax.archive import store
+from poise_jax.candidates import jail
+from poise_jax.discovery import budgets, canaries, leaderboard, progress, search
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the archive is kept.")
+_ARCHIVE = flags.DEFINE_string(
+    "archive", None, "SQLAlchemy URL, instead of WORKDIR/archive.db."
+)
+_REQUIRE_JAIL = flags.DEFINE_bool(
+    "require_jail", False, "Refuse to run where seccomp is missing."
+)
+
+
+def archive_location() -> str:
+  """The archive's URL or path; makes the working directory.
+
+  Raises:
+    flags.Error: if neither flag was given, or the directory cannot be made.
+  """
+  if _ARCHIVE.value:
+    return _ARCHIVE.value
+  if not _WORKDIR.value:
+    raise flags.Error("give --workdir=DIR, where the archive is kept")
+  directory = pathlib.Path(_WORKDIR.value)
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise flags.Error(
+        f"cannot make --workdir ({error}): name another"
+    ) from error
+  return os.fspath(directory / "archive.db")
+
+
+def run() -> None:
+  """Runs the campaign and prints what came out."""
+  config = _CONFIG.value
+  if config is None:
+    raise flags.Error("give --config=FILE, such as experiments/quickstart.py")
+  if not isinstance(config, search.SearchConfig):
+    raise flags.Error("get_config() in --config must return a SearchConfig")
+  steps = config.checked().trials * budgets.named(config.budget).train.steps
+  with store.Archive.open(archive_location(), create=True) as archive:
+    with progress.display(steps) as shown:
+      campaign_id = search.run(
+          config, archive, shown, require_jail=_REQUIRE_JAIL.value
+      )
+    for line in leaderboard.as_text(archive, campaign_id):
+      print(line)
+    print(f"archive digest {archive.digest(campaign_id)}")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs; anything wrong is one line on stderr and exit status 2."""
+  try:
+    if argv[1:]:
+      raise flags.Error(f"unexpected argument {argv[1]!r}: use --flag=value")
+    run()
+  except KeyboardInterrupt:
+    print("search: interrupted; the same command continues", file=sys.stderr)
+    sys.exit(130)
+  except (flags.Error, store.ArchiveError, jail.JailError) as error:
+    fail(str(error))
+  except (canaries.CanaryError, ValueError, OSError) as error:
+    fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+  """Ends the program: one line on stderr, exit status 2."""
+  # The last line of a traceback says what is wrong.
+  print(f"search: {message.strip().splitlines()[-1].strip()}", file=sys.stderr)
+  sys.exit(2)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+  """Parses the flags, and executes the experiment file."""
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    fail(str(error))
+  except KeyError as error:
+    known = [field.name for field in dataclasses.fields(search.SearchConfig)]
+    fail(f"--config: {error.args[0]}; there are: {', '.join(known)}")
+  except Exception as error:  # Whatever an experiment file may raise.
+    reason = str(error).strip().splitlines()[-1].strip()
+    fail(
+        f"cannot load --config ({type(error).__name__}: {reason}): mend it, or name another"
+    )
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,1 @@
+"""The search: propose, verify, train, score, reflect, select, again."""

@@ -1,0 +1,79 @@
+"""Named budgets: how much training and scoring one evaluation gets.
+
+Budgets measure different things: a short one rewards speed, a long hot one
+stability. A score without its budget means nothing, so every evaluation
+carries the name.
+"""
+
+import dataclasses
+
+from poise_jax.evaluation import suite
+from poise_jax.training import loop
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """One rung.
+
+  Attributes:
+    name: stored with every score.
+    train: how long and how fast to train.
+    evaluate: how many problems to score.
+  """
+
+  name: str
+  train: loop.TrainConfig
+  evaluate: suite.SuiteConfig
+
+
+QUICK = Budget(
+    "quick",
+    loop.TrainConfig(
+        steps=16,
+        prompts=16,
+        group_size=8,
+        epochs=2,
+        minibatches=4,
+        learning_rate=2e-4,
+    ),
+    suite.SuiteConfig(sampled_problems=48, greedy_problems=192),
+)
+
+STANDARD = Budget(
+    "standard",
+    loop.TrainConfig(
+        steps=18,
+        prompts=24,
+        group_size=8,
+        epochs=2,
+        minibatches=4,
+        learning_rate=2e-4,
+    ),
+    suite.SuiteConfig(sampled_problems=192, greedy_problems=384),
+)
+
+CONFIRM = Budget(
+    "confirm",
+    loop.TrainConfig(
+        steps=32,
+        prompts=24,
+        group_size=8,
+        epochs=2,
+        minibatches=4,
+        learning_rate=2e-4,
+    ),
+    suite.SuiteConfig(sampled_problems=192, greedy_problems=384),
+)
+
+ALL = {budget.name: budget for budget in (QUICK, STANDARD, CONFIRM)}
+
+
+def named(name: str) -> Budget:
+  """Looks a budget up.
+
+  Raises:
+    ValueError: if there is none of that name.
+  """
+  if name not in ALL:
+    raise ValueError(f"`budget` must be one of {', '.join(ALL)}, got {name!r}")
+  return ALL[name]

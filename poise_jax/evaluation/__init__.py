@@ -1,0 +1,1 @@
+"""Parameters and a task in, scores with intervals out."""

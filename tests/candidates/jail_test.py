@@ -1,0 +1,171 @@
+"""The process jail holds by itself: sources that never saw the syntax gate."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from poise_jax.candidates import artifact, limits
+from poise_jax.candidates import jail as jail_lib
+
+_ROOT = Path(__file__).resolve().parents[2]
+# Out of the restricted namespace, as no syntax gate stops it here.
+_ESCAPE = """
+__builtins__.update(jnp.sum.__globals__["__builtins__"])
+import ctypes, os, signal, socket, subprocess, sys, time
+"""
+_BENIGN = """
+HPARAMS = {"a": 1.0}
+def init(hparams):
+  return {}
+def loss(hparams, state, batch):
+  return jnp.sum(batch.logprobs * batch.completion_mask), state, {}
+"""
+_SECRET = "POISE_TEST_SECRET"
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the full jail needs Linux"
+)
+
+
+def _rules(outcome):
+  assert isinstance(outcome, jail_lib.Refusal), outcome
+  return [f.rule for f in outcome.findings]
+
+
+def test_escaped_source_reaches_nothing(jail, tmp_path, monkeypatch):
+  monkeypatch.setenv(_SECRET, "1")
+  attempts = f"""
+HPARAMS = {{}}
+def attempt(name, action):
+  try:
+    action()
+    HPARAMS[name] = 1.0
+  except (OSError, MemoryError):
+    HPARAMS[name] = 0.0
+print("x" * 10**7, flush=True)
+def raw_fork():
+  if ctypes.CDLL(None).syscall(57) < 0:
+    raise OSError
+attempt("read", lambda: open("/etc/passwd"))
+attempt("write", lambda: open({str(tmp_path / "new")!r}, "w"))
+attempt("list", lambda: os.listdir("/"))
+attempt("proc", lambda: open("/proc/self/environ"))
+attempt("socket", lambda: socket.socket())
+attempt("fork", lambda: os.fork())
+attempt("raw_fork", raw_fork)
+attempt("spawn", lambda: subprocess.Popen(["true"]))
+attempt("exec", lambda: os.execv("/bin/true", ["true"]))
+attempt("kill_parent", lambda: os.kill(os.getppid(), signal.SIGTERM))
+attempt("kill_all", lambda: os.kill(-1, signal.SIGTERM))
+attempt("memory", lambda: bytearray(2 * 1024**3))
+HPARAMS["environment"] = float({_SECRET!r} in os.environ)
+"""
+  source = _ESCAPE + attempts + _BENIGN.replace('HPARAMS = {"a": 1.0}', "")
+  outcome = jail.trace(source.encode())
+  assert isinstance(outcome, jail_lib.Traced), outcome
+  found = artifact.read(outcome.data).metadata.hparams
+  assert len(found) == 13 and not any(found.values()), found
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("attack", "rule"),
+    [
+        ("while True: pass", "time"),
+        ("for i in range(9): os.write(i, b'x' * 10**6)", "execute"),
+        ("os.write(3, b'x' * 10**6); os._exit(0)", "jail"),
+        ("ctypes.string_at(0)", "jail"),
+        ("sys.exit(0)", "execute"),
+        ("advantages.group_centered.__globals__.clear()", "contract"),
+    ],
+    ids="loop flood garbage crash exit patch".split(),
+)
+def test_attack_is_contained(jail, attack, rule):
+  assert _rules(jail.trace((_ESCAPE + attack).encode())) == [rule]
+
+
+def test_source_after_an_attack_is_unaffected(jail):
+  assert isinstance(jail.trace(_BENIGN.encode()), jail_lib.Traced)
+
+
+def test_forged_answer_is_not_believed(jail):
+  forged = """
+from poise_jax.candidates import wire
+answer = wire.encode({"ok": True}, b"poise-jax artifact\\n" + b"x" * 99)
+for pipe in range(3, 300):
+  try:
+    os.write(pipe, answer)
+  except OSError:
+    pass
+os._exit(0)
+"""
+  outcome = jail.trace((_ESCAPE + forged).encode())
+  assert isinstance(outcome, jail_lib.Traced), outcome
+  with pytest.raises(ValueError, match="artifact"):
+    artifact.read(outcome.data)
+
+
+def test_sleeping_source_is_killed_and_nothing_is_left():
+  before = psutil.Process().children(recursive=True)
+  bounds = limits.Limits(wall_seconds=0.5)
+  with jail_lib.Jail(bounds) as jail:
+    jail.wait_until_warm()
+    started = time.monotonic()
+    source = _ESCAPE + "time.sleep(1000)"
+    assert _rules(jail.trace(source.encode())) == ["time"]
+    assert time.monotonic() - started < 3.0
+  assert psutil.Process().children(recursive=True) == before
+  with pytest.raises(ValueError, match="closed"):
+    jail.trace(b"")
+
+
+def test_missing_filter_is_told_and_can_be_refused(tmp_path, monkeypatch):
+  (tmp_path / "pyseccomp.py").write_text("raise ImportError")
+  monkeypatch.syspath_prepend(tmp_path)
+  with jail_lib.Jail(require_jail=True) as jail:
+    # Not a verdict: the source is not to blame, and must not be stored so.
+    with pytest.raises(jail_lib.JailError, match="install libseccomp"):
+      jail.trace(_BENIGN.encode())
+    jail.require_jail = False
+    (advisory,) = jail.trace(_BENIGN.encode()).findings
+    assert (advisory.level, advisory.rule) == ("advisory", "jail")
+
+
+def test_source_that_is_too_long_is_refused_without_a_child(jail):
+  too_long = b"#" * (limits.SOURCE_BYTES + 1)
+  assert _rules(jail.trace(too_long)) == ["source-size"]
+
+
+def test_dead_standby_is_replaced(jail):
+  jail.wait_until_warm()
+  standby = jail._standby._process
+  standby.kill()
+  standby.wait()
+  assert isinstance(jail.trace(_BENIGN.encode()), jail_lib.Traced)
+
+
+def test_child_dies_with_its_parent():
+  code = """
+import os, time
+from poise_jax.candidates import jail
+j = jail.Jail()
+print(j._standby._process.pid, flush=True)
+time.sleep(1000)
+"""
+  with subprocess.Popen(
+      [sys.executable, "-c", code], cwd=_ROOT, stdout=subprocess.PIPE
+  ) as parent:
+    child = int(parent.stdout.readline())
+    assert psutil.pid_exists(child)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10.0
+    while psutil.pid_exists(child) and time.monotonic() < deadline:
+      time.sleep(0.05)
+    assert not psutil.pid_exists(child)

@@ -1,0 +1,68 @@
+"""The batches are consistent and reach what their names promise."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from poise_jax.candidates import probes
+
+
+@pytest.fixture(scope="module")
+def suite():
+  return probes.suite()
+
+
+def test_all_have_one_shape_and_finite_fields(suite):
+  shapes = set()
+  for batch in suite.values():
+    fields = {
+        f.name: np.asarray(getattr(batch, f.name))
+        for f in dataclasses.fields(batch)
+    }
+    shapes.add(tuple((k, v.shape, v.dtype.name) for k, v in fields.items()))
+    assert all(np.all(np.isfinite(v)) for v in fields.values())
+  assert len(shapes) == 1
+
+
+def test_fields_agree_with_each_other(suite):
+  for name, batch in suite.items():
+    mask = np.asarray(batch.completion_mask)
+    np.testing.assert_array_equal(mask.sum(axis=2), batch.lengths, name)
+    for field in ("logprobs", "old_logprobs", "ref_logprobs", "entropy"):
+      values = np.asarray(getattr(batch, field))
+      assert not np.any(values[mask == 0]), (name, field)
+    assert np.all(np.asarray(batch.logprobs) <= 0)
+    streams = np.asarray(batch.reward_components)
+    np.testing.assert_array_equal(streams[..., 0], batch.correct)
+    np.testing.assert_array_equal(streams[..., 1], batch.format_valid)
+    assert np.all(np.asarray(batch.correct) <= np.asarray(batch.format_valid))
+
+
+def test_groups_are_what_the_names_say(suite):
+  passed = {k: np.asarray(b.correct).sum(axis=1) for k, b in suite.items()}
+  valid = {k: np.asarray(b.format_valid).sum(axis=1) for k, b in suite.items()}
+  assert passed["mixed"][0] == 1 and np.all(passed["mixed"] < 8)
+  assert np.all(passed["all_fail"] == 0) and np.all(valid["all_fail"] == 8)
+  assert np.all(passed["all_pass"] == 8)
+  assert np.all(valid["all_invalid"] == 0)
+  assert np.all(valid["one_valid"] == 1) and np.all(passed["one_valid"] == 1)
+  assert np.asarray(suite["truncated"].truncated).sum() == 16
+  assert np.asarray(suite["padded"].lengths).min() == 0
+  assert np.asarray(suite["padded"].lengths).max() == 12
+  assert not np.any(suite["all_masked"].completion_mask)
+
+
+def test_ratios_reach_both_sides_of_the_clip(suite):
+  batch = suite["off_policy"]
+  ratio = np.exp(np.asarray(batch.logprobs) - np.asarray(batch.old_logprobs))
+  for low, high in (
+      (0, 0.79),
+      (0.79, 0.81),
+      (0.81, 1.19),
+      (1.19, 1.21),
+      (2, 9),
+  ):
+    assert np.any((ratio >= low) & (ratio <= high)), (low, high)
+  assert np.all(np.asarray(suite["mixed"].staleness) == 0)
+  assert np.all(np.asarray(batch.staleness) > 0)

@@ -1,0 +1,281 @@
+"""Single steps of a search: entering, admitting, evaluating, once each."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from poise_jax.algorithms import catalog
+from poise_jax.candidates import artifact
+from poise_jax.discovery import campaign as campaign_lib
+from poise_jax.discovery import progress as progress_lib
+from poise_jax.tasks import arithmetic
+
+SEARCH = arithmetic.Split.SEARCH
+
+
+class Noting(progress_lib.Silent):
+  """Keeps what it is told."""
+
+  def __init__(self):
+    self.stages, self.steps, self.bests = [], 0, []
+
+  def stage(self, candidate, stage):
+    self.stages.append((candidate, stage))
+
+  def advance(self, units):
+    self.steps += units
+
+  def best(self, candidate, interval):
+    self.bests.append((candidate, interval.mean))
+
+
+class TestEnter:
+  config = {"seed": 1, "budget": "tiny", "weights": {"a": 0.5, "b": [1, 2]}}
+
+  def test_the_same_configuration_is_the_same_campaign(self, opened):
+    archive = opened("a")
+    first = campaign_lib.enter(archive, "one", self.config)
+    reordered = dict(reversed(self.config.items()))
+    assert campaign_lib.enter(archive, "one", reordered) == first
+    (stored,) = archive.campaigns()
+    assert (stored.id, stored.name) == (first, "one")
+    assert stored.config == self.config
+
+  @pytest.mark.parametrize(
+      ("change", "words"),
+      [
+          ({"seed": 2}, r"seed \(archive: 1, now: 2\);"),
+          ({"more": 3}, r"more \(archive: None, now: 3\);"),
+          (
+              {"weights": {"a": 0.25, "b": [1, 2]}},
+              r"weights.a \(archive: 0.5, now: 0.25\);",
+          ),
+      ],
+      ids=["changed", "added", "nested"],
+  )
+  def test_another_configuration_of_that_name_is_refused(
+      self, opened, change, words
+  ):
+    archive = opened("a")
+    first = campaign_lib.enter(archive, "one", self.config)
+    with pytest.raises(campaign_lib.ResumeError, match=words) as caught:
+      campaign_lib.enter(archive, "one", self.config | change)
+    assert "use another --workdir or --config.name" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [c.id for c in archive.campaigns()] == [first]
+    other = campaign_lib.enter(archive, "two", self.config | change)
+    assert other != first
+
+
+@pytest.fixture
+def progress():
+  return Noting()
+
+
+@pytest.fixture
+def made(opened, shared, laboratory, jail, progress):
+  """Makes a campaign in the archive of this name."""
+
+  def make(name, workers=2):
+    archive = opened(name)
+    return campaign_lib.Campaign(
+        campaign_lib.enter(archive, "test", {"budget": "tiny"}),
+        archive=archive,
+        laboratory=laboratory,
+        jail=jail,
+        progress=progress,
+        workers=workers,
+    )
+
+  return make
+
+
+def _draft(name, source=None, parents=(), role="generated"):
+  return campaign_lib.Draft(
+      name=name,
+      role=role,
+      generation=0,
+      parents=parents,
+      source=source or catalog.source(name),
+      mechanisms={"operator": "none"},
+      rationale="to see",
+  )
+
+
+def test_an_admitted_draft_is_stored_with_its_program(made):
+  campaign = made("a")
+  assert campaign.candidates == [] and campaign.stored(0) is None
+  root = campaign.admit(0, _draft("grpo", role="root"))
+  child = campaign.admit(1, _draft("dapo", parents=(root.id,)))
+  assert (root.id, child.id) == (f"{campaign.id}-000", f"{campaign.id}-001")
+  assert root.accepted and root.findings == ()
+  assert root.artifact_sha256 == artifact.sha256(root.artifact)
+  assert root.hparams == catalog.describe("grpo").defaults
+  assert child.parents == (root.id,)
+  assert campaign.candidates == [root, child] == made("a").candidates
+  # The second time nothing is verified, not even looked at.
+  assert campaign.admit(0, _draft("rloo")) == root
+
+
+def test_a_refused_draft_is_stored_with_its_reason(made):
+  campaign = made("a")
+  refused = campaign.admit(0, _draft("bad", "import os"))
+  assert not refused.accepted
+  assert refused.artifact is None and refused.artifact_sha256 is None
+  assert refused.hparams == {} and refused.source == "import os"
+  assert refused.findings[0]["rule"] == "construct"
+  assert made("a").stored(0) == refused
+
+
+def test_a_twin_is_refused_by_the_name_of_the_first(made):
+  campaign = made("a")
+  source = catalog.source("grpo")
+  campaign.admit(0, _draft("grpo"))
+  twin = campaign.admit(1, _draft("copy", source + "\n# another text\n"))
+  assert not twin.accepted and twin.artifact_sha256 is None
+  assert twin.findings[-1]["rule"] == "twin"
+  assert twin.findings[-1]["message"].endswith("same program as grpo")
+
+
+def test_a_loss_of_fixed_group_size_is_made_for_this_budget(made, tiny):
+  # Pairs within a group: cannot be traced with a group of unknown size.
+  source = """HPARAMS = {}
+def init(hparams):
+  return {}
+def loss(hparams, state, batch):
+  pairs = jnp.reshape(batch.rewards, (-1, 2))
+  best = jnp.max(pairs, axis=1, keepdims=True)
+  score = jnp.reshape(pairs - best, jnp.shape(batch.rewards))
+  values = -batch.logprobs * score[..., None]
+  return aggregation.token_mean(values, batch.completion_mask), state, {}
+"""
+  campaign = made("a")
+  candidate = campaign.admit(0, _draft("pairs", source))
+  assert candidate.accepted, candidate.findings
+  shapes = artifact.read(candidate.artifact).metadata.shapes
+  assert shapes["G"] == tiny.train.group_size == 4
+  campaign.evaluate([candidate], 1, SEARCH)
+  (run,) = campaign.evaluations(candidate)
+  assert run.outcome == "scored"
+
+
+def test_every_accepted_candidate_gets_every_seed_once(
+    made, progress, laboratory, tiny
+):
+  campaign = made("a")
+  names = ("grpo", "dapo")
+  accepted = [campaign.admit(i, _draft(name)) for i, name in enumerate(names)]
+  refused = campaign.admit(2, _draft("bad", "import os"))
+  campaign.evaluate([*accepted, refused], 2, SEARCH)
+  for candidate in accepted:
+    runs = campaign.evaluations(candidate)
+    assert [run.seed for run in runs] == [0, 1]
+    for run in runs:
+      assert run.key == laboratory.key(candidate, SEARCH, run.seed)
+      assert (run.budget, run.split) == ("tiny", "search")
+      assert run.started_at <= run.finished_at
+  assert campaign.evaluations(refused) == []
+  assert progress.steps == 3 * 2 * tiny.train.steps
+  # Seed by seed.
+  trials = [c for c, stage in progress.stages if stage.startswith("train")]
+  assert sorted(trials[:2]) == sorted(trials[2:]) == ["dapo", "grpo"]
+  before = campaign.archive.digest(campaign.id)
+  progress.stages.clear()
+  made("a").evaluate([*accepted, refused], 2, SEARCH)
+  assert progress.stages == []
+  assert campaign.archive.digest(campaign.id) == before
+
+
+def test_the_best_so_far_is_no_canary(made, progress):
+  campaign = made("a", workers=1)
+  planted = [
+      campaign.admit(0, _draft("zero_gradient", role="canary")),
+      campaign.admit(1, _draft("grpo", role="root")),
+  ]
+  campaign.evaluate(planted, 1, SEARCH)
+  assert {name for name, _ in progress.bests} == {"grpo"}
+  (run,) = campaign.evaluations(planted[1])
+  assert progress.bests[-1] == ("grpo", run.metrics["overall"])
+
+
+def test_a_diverged_trial_is_stored_and_counted_to_its_end(
+    made, progress, laboratory, tiny, monkeypatch
+):
+  source = catalog.source("grpo").replace(
+      "  return loss, state, metrics",
+      "  late = jnp.where(batch.step == 1, jnp.inf, 1.0)\n"
+      "  return loss * late, state, metrics",
+  )
+  assert "late" in source
+  campaign = made("a")
+  candidate = campaign.admit(0, _draft("late", source))
+  assert candidate.accepted, candidate.findings
+  campaign.evaluate([candidate], 1, SEARCH)
+  (run,) = campaign.evaluations(candidate)
+  assert (run.outcome, run.metrics) == ("diverged", {})
+  assert run.reason == "non-finite loss at step 1"
+  assert progress.steps == tiny.train.steps
+  assert progress.bests == []
+
+
+def test_a_loss_that_cannot_be_run_has_diverged(
+    made, progress, tiny, laboratory, monkeypatch
+):
+  def run(algorithm, split, seed, on_step):
+    raise jax.errors.JaxRuntimeError("no memory at 0x7f0012")
+
+  monkeypatch.setattr(laboratory, "run", run)
+  campaign = made("a")
+  candidate = campaign.admit(0, _draft("grpo"))
+  campaign.evaluate([candidate], 1, SEARCH)
+  (run,) = campaign.evaluations(candidate)
+  assert (run.outcome, run.metrics, run.curve) == ("diverged", {}, {})
+  assert run.reason.endswith("size of training: JaxRuntimeError")
+  assert progress.steps == tiny.train.steps
+
+
+def test_workers_do_not_change_what_is_stored(made):
+  digests = set()
+  for workers in (1, 3):
+    campaign = made(f"workers{workers}", workers)
+    names = ("grpo", "dapo")
+    drafts = [campaign.admit(i, _draft(n)) for i, n in enumerate(names)]
+    campaign.evaluate(drafts, 2, SEARCH)
+    digests.add(campaign.archive.digest(campaign.id))
+  assert len(digests) == 1
+
+
+def test_gain_is_the_mean_difference_over_common_seeds(made, make, laboratory):
+  campaign = made("a")
+  parent = campaign.admit(0, _draft("grpo"))
+  child = campaign.admit(1, _draft("dapo", parents=(parent.id,)))
+  assert campaign.gain(child, parent) is None
+  scores = {(0, 0): 40.0, (0, 1): 50.0, (1, 1): 53.5, (1, 0): 41.5, (0, 2): 9.0}
+  for (index, seed), overall in scores.items():
+    candidate = campaign.stored(index)
+    run = make.evaluation(index, seed, overall, candidate_id=candidate.id)
+    campaign.archive.add_evaluation(run)
+  assert campaign.gain(child, parent) == 2.5
+  evidence = campaign.evidence(child)
+  assert (evidence.id, evidence.name) == (child.id, "dapo")
+  assert [run.seed for run in evidence.evaluations] == [0, 1]
+
+
+def test_notes_are_kept(made):
+  campaign = made("a")
+  root = campaign.admit(0, _draft("grpo"))
+  assert campaign.noted() == set()
+  campaign.note(root, "It stood.", {"overall": 1.0})
+  assert made("a").noted() == {root.id}
+
+
+def test_the_search_goes_on_with_what_a_resumed_one_would_read(made):
+  draft = _draft("grpo")
+  mechanisms = {"z": [1, 2], "a": {"y": 0.5, "b": (3,)}}
+  draft = dataclasses.replace(draft, mechanisms=mechanisms)
+  admitted = made("a").admit(0, draft)
+  read = made("a").stored(0)
+  # Equal to the order of keys and the kind of sequences.
+  assert repr(admitted) == repr(read)
+  assert list(admitted.mechanisms) == ["a", "z"]

@@ -1,0 +1,97 @@
+"""A budget of seconds, and whatever is costly to make, made once.
+
+A laboratory compiles a policy and a jail warms a process for every source;
+both are functions of their arguments alone, so campaigns may share them.
+"""
+
+import contextlib
+import functools
+
+import pytest
+
+from poise_jax.archive import store
+from poise_jax.candidates import artifact, verification
+from poise_jax.candidates import jail as jail_lib
+from poise_jax.discovery import budgets, search, trial
+from poise_jax.evaluation import suite
+from poise_jax.training import loop
+
+
+@pytest.fixture(scope="session")
+def tiny():
+  """A budget of seconds, also known by its name while tests run."""
+  train = loop.TrainConfig(
+      steps=2,
+      prompts=6,
+      group_size=4,
+      epochs=1,
+      minibatches=2,
+      learning_rate=1e-3,
+  )
+  return budgets.Budget("tiny", train, suite.SuiteConfig(2, 4))
+
+
+@pytest.fixture(scope="session")
+def laboratory(tiny):
+  return trial.Laboratory(trial.EMBEDDED, tiny)
+
+
+@pytest.fixture(scope="session")
+def jail():
+  with jail_lib.Jail() as ready:
+    yield ready
+
+
+@pytest.fixture(scope="session")
+def verify(jail):
+  """The whole gate, each source once."""
+  gate = verification.verify
+
+  @functools.cache
+  def remembered(source, group_size):
+    return gate(source, jail, group_size=group_size)
+
+  return lambda source, jail, *, group_size: remembered(source, group_size)
+
+
+@pytest.fixture(scope="session")
+def load():
+  """Loads each artifact once, so that campaigns share what compiles."""
+  return functools.cache(artifact.load)
+
+
+@pytest.fixture
+def shared(monkeypatch, tiny, laboratory, jail, verify, load):
+  """Lets campaigns share laboratory, jail, verdicts and compiled losses."""
+  monkeypatch.setitem(budgets.ALL, "tiny", tiny)
+  monkeypatch.setattr(trial, "Laboratory", lambda base, budget: laboratory)
+  monkeypatch.setattr(
+      jail_lib, "Jail", lambda **options: contextlib.nullcontext(jail)
+  )
+  monkeypatch.setattr(verification, "verify", verify)
+  monkeypatch.setattr(artifact, "load", load)
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+  """Makes a campaign of two rounds of two, each field replaceable."""
+  return functools.partial(
+      search.SearchConfig,
+      name="tiny",
+      budget="tiny",
+      root_seeds=1,
+      rounds=2,
+      parents=2,
+      children=2,
+      child_seeds=1,
+      workers=2,
+  )
+
+
+@pytest.fixture
+def opened(tmp_path):
+  """Opens archives by name; all are closed at the end."""
+  with contextlib.ExitStack() as stack:
+    yield lambda name, kind=store.Archive: stack.enter_context(
+        kind.open(tmp_path / f"{name}.db", create=True)
+    )
