@@ -7,7 +7,6 @@ The archive is DIR/archive.db, or any SQLAlchemy URL by --archive.
 """
 
 from collections.abc import Sequence
-import dataclasses
 import os
 import pathlib
 import sys
@@ -37,11 +36,7 @@ _REQUIRE_JAIL = flags.DEFINE_bool(
 
 
 def archive_location() -> str:
-  """The archive's URL or path; makes the working directory.
-
-  Raises:
-    flags.Error: if neither flag was given, or the directory cannot be made.
-  """
+  """The archive's URL or path; makes the working directory."""
   if _ARCHIVE.value:
     return _ARCHIVE.value
   if not _WORKDIR.value:
@@ -50,9 +45,7 @@ def archive_location() -> str:
   try:
     directory.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise flags.Error(
-        f"cannot make --workdir ({error}): name another"
-    ) from error
+    raise flags.Error(f"name another --workdir: {error}") from error
   return os.fspath(directory / "archive.db")
 
 
@@ -81,35 +74,35 @@ def main(argv: Sequence[str]) -> None:
       raise flags.Error(f"unexpected argument {argv[1]!r}: use --flag=value")
     run()
   except KeyboardInterrupt:
-    print("search: interrupted; the same command continues", file=sys.stderr)
-    sys.exit(130)
+    fail("interrupted; the same command continues", status=130)
   except (flags.Error, store.ArchiveError, jail.JailError) as error:
     fail(str(error))
   except (canaries.CanaryError, ValueError, OSError) as error:
     fail(str(error))
 
 
-def fail(message: str) -> NoReturn:
-  """Ends the program: one line on stderr, exit status 2."""
-  # The last line of a traceback says what is wrong.
-  print(f"search: {message.strip().splitlines()[-1].strip()}", file=sys.stderr)
-  sys.exit(2)
+def fail(message: str, status: int = 2) -> NoReturn:
+  """Ends the program with one line on stderr."""
+  print(f"search: {message}", file=sys.stderr)
+  sys.exit(status)
 
 
 def parse(argv: Sequence[str]) -> list[str]:
   """Parses the flags, and executes the experiment file."""
   try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    fail(str(error))
+    rest = flags.FLAGS(argv)
+    # A file that is missing is noticed only when something is asked of it.
+    hasattr(_CONFIG.value, "checked")
+    return rest
   except KeyError as error:
-    known = [field.name for field in dataclasses.fields(search.SearchConfig)]
-    fail(f"--config: {error.args[0]}; there are: {', '.join(known)}")
+    known = ", ".join(vars(search.SearchConfig()))
+    fail(f"cannot set --config: {error}; there are: {known}")
   except Exception as error:  # Whatever an experiment file may raise.
-    reason = str(error).strip().splitlines()[-1].strip()
-    fail(
-        f"cannot load --config ({type(error).__name__}: {reason}): mend it, or name another"
-    )
+    # Of a traceback the last line says what is wrong.
+    reason = str(error).strip().split("\n")[-1].strip()
+    if not isinstance(error, flags.Error):
+      reason = f"cannot load --config: {type(error).__name__}: {reason}"
+    fail(reason)
 
 
 if __name__ == "__main__":

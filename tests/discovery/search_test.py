@@ -267,20 +267,6 @@ def test_a_canary_ends_the_search_before_any_candidate_is_made(
     search.run(tiny_config(), archive)
 
 
-def test_baselines_are_measured_but_not_bred(shared, tiny_config, opened):
-  config = tiny_config(baselines=("dapo",), rounds=1, children=1)
-  archive = opened("baselines")
-  campaign_id = search.run(config, archive)
-  candidates = archive.candidates(campaign_id)
-  assert [c.name for c in candidates[:4]] == [*PLANTED, "dapo"]
-  assert candidates[3].role == "baseline"
-  (run,) = archive.evaluations(campaign_id, candidates[3].id)
-  assert run.outcome == "scored"
-  (selection,) = archive.selections(campaign_id)
-  assert set(selection.terms) == {candidates[0].id}
-  assert config.trials == len(archive.evaluations(campaign_id)) == 5
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
