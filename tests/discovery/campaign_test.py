@@ -128,7 +128,7 @@ def test_a_refused_draft_is_stored_with_its_reason(made):
   assert made("a").stored(0) == refused
 
 
-def test_a_twin_is_refused_by_the_name_of_the_first(made):
+def test_a_twin_is_refused_but_another_constant_is_no_twin(made):
   campaign = made("a")
   source = catalog.source("grpo")
   campaign.admit(0, _draft("grpo"))
@@ -136,6 +136,9 @@ def test_a_twin_is_refused_by_the_name_of_the_first(made):
   assert not twin.accepted and twin.artifact_sha256 is None
   assert twin.findings[-1]["rule"] == "twin"
   assert twin.findings[-1]["message"].endswith("same program as grpo")
+  tuned = source.replace('"clip_eps_high": 0.2', '"clip_eps_high": 0.3')
+  assert tuned != source
+  assert campaign.admit(2, _draft("tuned", tuned)).accepted
 
 
 def test_a_loss_of_fixed_group_size_is_made_for_this_budget(made, tiny):

@@ -7,11 +7,17 @@ a loss: all are functions of their arguments alone, so campaigns may share them.
 import contextlib
 import functools
 
+import jax
 import pytest
 
 from poise_jax.archive import store
-from poise_jax.candidates import artifact, findings, inmate, limits
-from poise_jax.candidates import verification
+from poise_jax.candidates import (
+    artifact,
+    findings,
+    inmate,
+    limits,
+    verification,
+)
 from poise_jax.candidates import jail as jail_lib
 from poise_jax.discovery import budgets, search, trial
 from poise_jax.evaluation import suite
@@ -60,7 +66,12 @@ class Unlocked(jail_lib.Jail):
 
 @pytest.fixture(scope="session")
 def jail():
-  return Unlocked()
+  # As in a real child: else programs name the lines that they came from.
+  name = "jax_traceback_in_locations_limit"
+  before = getattr(jax.config, name)
+  jax.config.update(name, 0)
+  yield Unlocked()
+  jax.config.update(name, before)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery import canaries, grammar, leaderboard, search, trial
 from poise_jax.discovery import progress as progress_lib
 
-PLANTED = ("grpo", *canaries.NAMES)
+PLANTED = ("grpo", *canaries.NAMES, "dapo")
 
 
 def _tables(path):
@@ -49,21 +49,30 @@ def test_a_campaign_has_all_its_parts(whole, tiny_config):
   config = tiny_config()
   assert archive.campaign(campaign_id).config["budget_sizes"]["name"] == "tiny"
   candidates = archive.candidates(campaign_id)
-  assert [c.index for c in candidates] == list(range(7))
-  assert tuple(c.name for c in candidates[:3]) == PLANTED
-  assert [c.role for c in candidates[:3]] == ["root", "canary", "canary"]
-  assert [c.generation for c in candidates] == [0, 0, 0, 1, 1, 2, 2]
-  assert {c.role for c in candidates[3:]} == {"generated"}
-  chosen = {s.generation: s for s in archive.selections(campaign_id)}
-  assert set(chosen) == {1, 2}
-  assert chosen[1].parents == (candidates[0].id,)
-  assert 1 <= len(chosen[2].parents) <= config.parents
-  breedable = {c.id for c in candidates if c.role != "canary"}
-  for child in candidates[3:]:
-    assert child.parents[0] in chosen[child.generation].parents
-    assert set(child.parents) <= breedable
+  assert [c.index for c in candidates] == list(range(8))
+  assert tuple(c.name for c in candidates[:4]) == PLANTED
+  roles = [c.role for c in candidates]
+  assert roles[:4] == ["root", "canary", "canary", "baseline"]
+  assert set(roles[4:]) == {"generated"}
+  assert [c.generation for c in candidates] == [0, 0, 0, 0, 1, 1, 2, 2]
   noted = {r.candidate_id for r in archive.reflections(campaign_id)}
   assert noted == {c.id for c in candidates}
+  assert len(archive.evaluations(campaign_id)) == config.trials == 8
+
+
+def test_only_the_root_and_its_descendants_are_bred(whole, tiny_config):
+  archive, campaign_id = whole
+  root, *_ = candidates = archive.candidates(campaign_id)
+  first, second = archive.selections(campaign_id)
+  assert (first.generation, second.generation) == (1, 2)
+  assert first.parents == (root.id,) == tuple(first.terms)
+  # Canaries and baselines are not even considered.
+  assert set(second.terms) == {root.id, candidates[4].id, candidates[5].id}
+  assert 1 <= len(second.parents) <= tiny_config().parents
+  for child in candidates[4:]:
+    chosen = first if child.generation == 1 else second
+    assert child.parents[0] in chosen.parents
+    assert set(child.parents) <= set(chosen.parents)
 
 
 def test_every_child_is_paired_with_the_root(whole):
@@ -158,9 +167,9 @@ def test_cut_off_before_every_single_write_it_ends_the_same(
       assert mortal.total() == cuts
       cuts += 1
   assert mortal.digest(campaign_id) == archive.digest(campaign_id)
-  # Campaign, 7 candidates, 7 evaluations, 7 reflections, 2 selections.
-  refused = sum(not c.accepted for c in archive.candidates(campaign_id))
-  assert mortal.total() == cuts == 24 - refused
+  # Campaign, 2 selections, and of 8 candidates the record, the evaluation and
+  # the reflection.
+  assert mortal.total() == cuts == 27
 
 
 @pytest.mark.parametrize(
@@ -168,7 +177,7 @@ def test_cut_off_before_every_single_write_it_ends_the_same(
     [
         ({"seed": 1}, r"seed \(archive: 0, now: 1\)"),
         ({"rounds": 3}, r"rounds \(archive: 2, now: 3\)"),
-        ({"baselines": ("dapo",)}, r"baselines \(archive: \[\], now: \['dapo'"),
+        ({"baselines": ()}, r"baselines \(archive: \['dapo'\], now: \[\]\)"),
     ],
     ids=["seed", "rounds", "baselines"],
 )
@@ -215,7 +224,8 @@ def test_refused_and_twin_candidates_are_kept_and_the_search_goes_on(
   def spoiled(rng, parents, *args, index, **kwargs):
     proposal = propose(rng, parents, *args, index=index, **kwargs)
     root = archive.candidates(archive.campaigns()[0].id)[0]
-    sources = {3: "import os\n", 4: root.source + "\n# In other words.\n"}
+    twin = root.source + "\n# In other words.\n"
+    sources = {4: "import os\n", 5: twin, 6: "import sys\n"}
     source = sources.get(index, proposal.source)
     return dataclasses.replace(proposal, source=source)
 
@@ -224,20 +234,21 @@ def test_refused_and_twin_candidates_are_kept_and_the_search_goes_on(
   campaign_id = search.run(tiny_config(), archive)
   candidates = archive.candidates(campaign_id)
   notes = {r.candidate_id: r for r in archive.reflections(campaign_id)}
-  for index, rule in ((3, "construct"), (4, "twin")):
+  for index, rule in ((4, "construct"), (5, "twin"), (6, "construct")):
     refused = candidates[index]
     assert not refused.accepted and refused.artifact is None
     assert rule in [f["rule"] for f in refused.findings]
     assert archive.evaluations(campaign_id, refused.id) == []
     assert notes[refused.id].text.startswith("Rejected before training.")
     assert rule in notes[refused.id].data["rules"]
+  twin = candidates[5].findings[-1]["message"]
+  assert twin == "compiles to the same program as grpo"
   # The next round starts from the root, and is measured.
   assert archive.selections(campaign_id)[1].parents == (candidates[0].id,)
-  assert [c.generation for c in candidates[5:]] == [2, 2]
-  assert any(archive.evaluations(campaign_id, c.id) for c in candidates[5:])
+  assert [c.generation for c in candidates[6:]] == [2, 2]
+  assert archive.evaluations(campaign_id, candidates[7].id)
   board = leaderboard.standings(archive, campaign_id)
-  statuses = {s.name: s.status for s in board}
-  assert [statuses[candidates[i].name] for i in (3, 4)] == ["rejected"] * 2
+  assert [s.status for s in board] == ["scored"] * 5 + ["rejected"] * 3
 
 
 class Numb(trial.Laboratory):
