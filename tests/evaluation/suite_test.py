@@ -127,5 +127,6 @@ def test_the_shipped_policy_leaves_room_for_learning(policy):
       policy.graphdef, words, budgets.STANDARD.evaluate
   )
   found = evaluate(policy.params, 0, SEARCH)
+  found |= recipe.group_shares(policy.graphdef, policy.params, words)
   recipe.check_room(found)
   assert set(recipe.BANDS) <= set(found)
