@@ -13,7 +13,8 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Float, Int
+
+from poise_jax.shapes import Array, Float, Int
 
 HParams = Mapping[str, Any]
 State = dict[str, Any]

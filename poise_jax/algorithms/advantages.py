@@ -3,23 +3,27 @@
 Rewards, flags and lengths are [P, G]: P prompts, G completions in the group of
 each. Advantages are constants to the loss, so every function stops the
 gradient of what it is given. Statistics of a group have shape [P, 1] and
-broadcast against the completions.
+broadcast against the completions; a last axis of reward components [P, G, K]
+is carried along. `ddof` says by what a sum of n squares is divided: 0 by n
+(population), 1 by n - 1 (sample).
 """
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+
+from poise_jax.algorithms import masks
+from poise_jax.shapes import Array, Float
 
 
-def group_mean(values: Float[Array, "P G"]) -> Float[Array, "P 1"]:
+def group_mean(values: Float[Array, "P G *K"]) -> Float[Array, "P 1 *K"]:
   """Averages over each group: μ = mean_i x_i."""
   return jnp.mean(jax.lax.stop_gradient(values), axis=1, keepdims=True)
 
 
 def group_std(
-    values: Float[Array, "P G"], *, ddof: int = 0
-) -> Float[Array, "P 1"]:
+    values: Float[Array, "P G *K"], *, ddof: ArrayLike = 0
+) -> Float[Array, "P 1 *K"]:
   """Measures the spread of each group: σ = sqrt(Σ_i (x_i - μ)² / (G - ddof)).
 
   A group of one has spread 0 under either convention.
@@ -39,35 +43,9 @@ def group_pass_rate(correct: Float[Array, "P G"]) -> Float[Array, "P 1"]:
   return group_mean(correct)
 
 
-def beta_mean(
-    values: Float[Array, "P G"],
-    weights: Float[Array, "P G"],
-    *,
-    alpha: ArrayLike,
-    beta: ArrayLike,
-) -> Float[Array, "P 1"]:
-  """Averages 0/1 values over a subset, smoothed by a Beta(α, β) prior.
-
-    μ = (Σ_{i in V} x_i + α) / (|V| + α + β)
-
-  A baseline that stays inside (0, 1): it lies above the group mean where most
-  fail and below it where most succeed. With V empty it is the prior mean
-  α / (α + β).
-
-  Args:
-    values: outcomes in [0, 1].
-    weights: 1.0 on the members of V.
-    alpha: prior successes, > 0.
-    beta: prior failures, > 0.
-  """
-  values = jax.lax.stop_gradient(jnp.where(weights > 0, values, 0.0))
-  size = jnp.sum(weights, axis=1, keepdims=True)
-  return (jnp.sum(values, axis=1, keepdims=True) + alpha) / (
-      size + alpha + beta
-  )
-
-
-def group_centered(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
+def group_centered(
+    rewards: Float[Array, "P G *K"],
+) -> Float[Array, "P G *K"]:
   """Subtracts the mean of the group: A_i = r_i - μ.
 
   Sums to zero in every group. A group of equal rewards, hence a group of one,
@@ -84,11 +62,11 @@ def group_centered(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
 
 
 def group_normalized(
-    rewards: Float[Array, "P G"],
+    rewards: Float[Array, "P G *K"],
     *,
-    ddof: int = 0,
+    ddof: ArrayLike = 0,
     epsilon: ArrayLike = 1e-6,
-) -> Float[Array, "P G"]:
+) -> Float[Array, "P G *K"]:
   """Centres and scales by the group: A_i = (r_i - μ) / (σ + epsilon).
 
   Sums to zero in every group; a group of equal rewards gives exactly 0.
@@ -122,6 +100,18 @@ def batch_centered(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
   rewards = jax.lax.stop_gradient(rewards)
   shifted = rewards - jnp.min(rewards)
   return shifted - jnp.mean(shifted)
+
+
+def batch_std(
+    values: Float[Array, "P G"], *, ddof: ArrayLike = 0
+) -> Float[Array, ""]:
+  """Measures the spread of the batch: σ = sqrt(Σ (x - mean)² / (N - ddof)).
+
+  N counts completions. A batch of one completion has spread 0.
+  """
+  size = jnp.sum(jnp.ones_like(values))
+  squares = jnp.sum(batch_centered(values) ** 2)
+  return jnp.sqrt(squares / jnp.maximum(size - ddof, 1.0))
 
 
 def batch_normalized(
@@ -168,127 +158,209 @@ def analytic_variance(
   return group_centered(rewards) / jnp.maximum(group_std(rewards), sigma_min)
 
 
-def beta_smoothed_valid(
-    rewards: Float[Array, "P G"],
-    format_valid: Float[Array, "P G"],
-    *,
-    alpha: ArrayLike,
-    beta: ArrayLike,
-    sigma_floor: ArrayLike,
-    invalid_advantage: ArrayLike,
+def length_weighted(
+    rewards: Float[Array, "P G"], lengths: Float[Array, "P G"]
 ) -> Float[Array, "P G"]:
-  """Scores valid completions against a Beta-smoothed baseline of their own.
+  """Subtracts the mean over the tokens of the group, not its completions.
 
-  With V the format-valid completions of the group and μ = `beta_mean` over V,
+    A_i = r_i - Σ_j L_j r_j / Σ_j L_j
 
-    A_i = (r_i - μ) / max(sqrt(μ (1 - μ)), sigma_floor)   for i in V,
-    A_i = invalid_advantage                               otherwise.
+  The baseline that minimises the variance of the gradient where tokens
+  contribute independently. A group of equal rewards gives exactly 0; so does
+  a group of one. In a group without tokens the baseline is the lowest reward.
 
-  Does not sum to zero: a group where all fail pushes down, one where all
-  succeed still pushes up. A group with V empty gets 0, because the same
-  negative number for everyone points nowhere (the paper leaves this open).
+  See "On-Policy RL with Optimal Reward Baseline" by Hao et al.
+  (https://arxiv.org/abs/2505.23585).
+  """
+  rewards, lengths = jax.lax.stop_gradient((rewards, lengths))
+  shifted = rewards - jnp.min(rewards, axis=1, keepdims=True)
+  tokens = jnp.sum(lengths, axis=1, keepdims=True)
+  total = jnp.sum(lengths * shifted, axis=1, keepdims=True)
+  return shifted - total / jnp.where(tokens > 0, tokens, 1.0)
 
-  See VM-AV-GRPO in POISE (https://arxiv.org/abs/2603.23951), A.2.
+
+def mean_scaled(
+    rewards: Float[Array, "P G"], *, epsilon: ArrayLike = 1e-6
+) -> Float[Array, "P G"]:
+  """Centres by the group, divides by its mean: A_i = (r_i - μ) / (μ + epsilon).
+
+  For rewards that are not negative; 0 where μ <= 0. With r in {0, 1} the
+  expectation of Σ_i A_i ∇ log π_i / G is, on-policy, the gradient of
+  Σ_{k<G} pass@k / k, the start of the series for the log of the pass rate.
+
+  See "Maximum Likelihood Reinforcement Learning" by Tajwar et al.
+  (https://arxiv.org/abs/2602.02710).
+  """
+  mean = group_mean(rewards)
+  scale = jnp.where(mean > 0, mean, 1.0) + epsilon
+  return jnp.where(mean > 0, group_centered(rewards) / scale, 0.0)
+
+
+def pass_at_k(
+    correct: Float[Array, "P G"],
+    *,
+    k: ArrayLike,
+    epsilon: ArrayLike = 1e-6,
+) -> Float[Array, "P G"]:
+  """Credits completions for the sets of k that they are drawn into.
+
+    f = C(N₋, k) / C(G, k) = Π_{j<N₊} max(G - k - j, 0) / (G - j)
+    σ = sqrt(f (1 - f))
+    A₊ = f / (σ + epsilon),   A₋ = -A₊ N₊ / N₋
+
+  A set of k succeeds if one of it is correct, and f is the probability that
+  it fails. A_i is the standardised success averaged over the sets that hold
+  completion i, for all C(G, k) sets, without drawing any. Sums to zero in a
+  group. 0 where all fail, and where fewer than k fail. k = 1 is
+  `group_normalized`; k need not be whole and may follow a schedule.
+
+  See "Pass@k Training" by Chen et al. (https://arxiv.org/abs/2508.10751).
 
   Args:
-    rewards: in [0, 1] on V.
-    format_valid: 1.0 on V.
-    alpha: prior successes, > 0.
-    beta: prior failures, > 0.
-    sigma_floor: floor under the Bernoulli deviation, > 0.
-    invalid_advantage: what a completion outside V gets.
+    correct: 1.0 for N₊, 0.0 for N₋ completions of the group.
+    k: size of the sets, from 1 to G - 1.
+    epsilon: keeps A finite where success or failure is all but certain.
   """
-  valid = jax.lax.stop_gradient(format_valid)
-  mean = beta_mean(rewards, valid, alpha=alpha, beta=beta)
-  sigma = jnp.sqrt(jnp.maximum(mean * (1.0 - mean), 0.0))
-  scored = (jax.lax.stop_gradient(rewards) - mean) / jnp.maximum(
-      sigma, sigma_floor
+  correct = (jax.lax.stop_gradient(correct) > 0).astype(correct.dtype)
+  ones = jnp.ones_like(correct)
+  size = jnp.sum(ones, axis=1, keepdims=True)
+  hits = jnp.sum(correct, axis=1, keepdims=True)
+  drawn = jnp.cumsum(ones, axis=1) - 1.0
+  factors = jnp.maximum(size - k - drawn, 0.0) / (size - drawn)
+  failure = jnp.where(drawn < hits, factors, 1.0)
+  failure = jnp.prod(failure, axis=1, keepdims=True)
+  sigma = jnp.sqrt(failure * (1.0 - failure))
+  mixed = sigma > 0
+  gain = jnp.where(mixed, failure, 0.0) / (
+      jnp.where(mixed, sigma, 1.0) + epsilon
   )
-  any_valid = jnp.max(valid, axis=1, keepdims=True) > 0
-  return jnp.where(
-      valid > 0, scored, jnp.where(any_valid, invalid_advantage, 0.0)
-  )
+  loss = -gain * hits / jnp.maximum(size - hits, 1.0)
+  return jnp.where(correct > 0, gain, loss)
 
 
-def relative_length_tempered(
-    advantages: Float[Array, "P G"],
-    lengths: Float[Array, "P G"],
-    format_valid: Float[Array, "P G"],
+def batch_scaled(
+    rewards: Float[Array, "P G"],
     *,
-    low: ArrayLike = 0.5,
-    high: ArrayLike = 2.0,
+    ddof: ArrayLike,
+    epsilon: ArrayLike,
 ) -> Float[Array, "P G"]:
-  """Softens the blame on long valid failures and sharpens it on short ones.
+  """Centres by the group, scales by the spread of the raw rewards.
 
-    ℓ_i = clip(L_i / mean_{j in V} L_j, low, high)
-    A'_i = A_i / ℓ_i   if i in V and A_i < 0,   else A_i
+    A_i = (r_i - μ_group) / (σ_batch(r) + epsilon)
 
-  See VM-AV-GRPO in POISE (https://arxiv.org/abs/2603.23951), A.2.
+  Unlike `batch_normalized` the scale includes how much groups differ from
+  each other. A group of equal rewards gives exactly 0.
+
+  See "Tricks or Traps?" by Liu et al. (https://arxiv.org/abs/2508.08221).
+  """
+  return group_centered(rewards) / (batch_std(rewards, ddof=ddof) + epsilon)
+
+
+def whitened(
+    values: Float[Array, "P G"], *, ddof: ArrayLike, epsilon: ArrayLike
+) -> Float[Array, "P G"]:
+  """Standardises over the batch: (x_i - mean) / (σ_batch(x) + epsilon).
+
+  Every completion weighs the same, whatever its length. Equal values give
+  exactly 0.
+  """
+  return batch_centered(values) / (batch_std(values, ddof=ddof) + epsilon)
+
+
+def component_normalized(
+    components: Float[Array, "P G K"],
+    *,
+    weights: ArrayLike,
+    ddof: ArrayLike,
+    epsilon: ArrayLike,
+) -> Float[Array, "P G"]:
+  """Standardises each reward component apart, adds, whitens.
+
+    z_ik = (c_ik - μ_k) / (σ_k + epsilon)      μ, σ over the group
+    A = whitened_i( Σ_k w_k z_ik )             over the batch
+
+  Components that cancel in a sum of rewards keep their signal, and weights
+  act after the scales are gone. Where all components of all groups are equal
+  A is exactly 0.
+
+  See "GDPO" by Liu et al. (https://arxiv.org/abs/2601.05242).
 
   Args:
-    advantages: before the correction.
-    lengths: tokens of each completion.
-    format_valid: 1.0 on V.
-    low: smallest divisor, > 0.
-    high: largest divisor.
+    components: unweighted rewards, last axis K.
+    weights: w, of shape [K], or one number for all.
+    ddof: of both deviations.
+    epsilon: added to both deviations.
   """
-  advantages = jax.lax.stop_gradient(advantages)
-  valid = jax.lax.stop_gradient(format_valid)
-  total = jnp.sum(lengths * valid, axis=1, keepdims=True)
-  mean = total / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1.0)
-  relative = jnp.clip(lengths / jnp.where(mean > 0, mean, 1.0), low, high)
-  tempered = (valid > 0) & (advantages < 0)
-  return jnp.where(tempered, advantages / relative, advantages)
+  scores = group_normalized(components, ddof=ddof, epsilon=epsilon)
+  weights = jnp.broadcast_to(jax.lax.stop_gradient(weights), scores.shape)
+  total = jnp.sum(weights * scores, axis=2)
+  return whitened(total, ddof=ddof, epsilon=epsilon)
 
 
-def length_efficiency(
-    lengths: Float[Array, "P G"], correct: Float[Array, "P G"]
-) -> Float[Array, "P G"]:
-  """Scores brevity among the correct completions of a group.
-
-  The z-score of -L_i (population form) inside the correct subset: positive
-  for a short correct answer. Exactly 0 for wrong completions, where fewer
-  than two are correct, and where the correct ones are equally long.
-
-  See DACE and CDA-GRPO in POISE (https://arxiv.org/abs/2603.23951), A.2.
-  """
-  subset = jax.lax.stop_gradient(correct) > 0
-  lengths = jax.lax.stop_gradient(lengths)
-  size = jnp.sum(subset, axis=1, keepdims=True, dtype=lengths.dtype)
-  size = jnp.maximum(size, 1.0)
-  shortest = jnp.min(jnp.where(subset, lengths, jnp.inf), axis=1, keepdims=True)
-  excess = jnp.where(subset, lengths - shortest, 0.0)
-  mean = jnp.sum(excess, axis=1, keepdims=True) / size
-  saved = jnp.where(subset, mean - excess, 0.0)
-  sigma = jnp.sqrt(jnp.sum(saved**2, axis=1, keepdims=True) / size)
-  return saved / jnp.where(sigma > 0, sigma, 1.0)
-
-
-def fixed_failure(
-    rewards: Float[Array, "P G"],
-    format_valid: Float[Array, "P G"],
+def token_whitened(
+    values: Float[Array, "P G T"],
+    mask: Float[Array, "P G T"],
     *,
-    invalid: ArrayLike = -2.0,
-    wrong: ArrayLike = -0.5,
-) -> Float[Array, "P G"]:
-  """Gives groups in which nobody succeeds a constant push away.
+    epsilon: ArrayLike = 1e-8,
+) -> Float[Array, "P G T"]:
+  """Standardises over the tokens of the batch, and gives 0 where masked.
 
-  Where max_i r_i <= 0: `wrong` for a valid completion, `invalid` for the
-  others. Exactly 0 in every other group, so that it can be selected or added
-  where a normalised advantage has nothing to say.
+    A_t = (x_t - mean) / sqrt( Σ m (x - mean)² / (Σ m - 1) + epsilon )
 
-  See FA-GRPO in POISE (https://arxiv.org/abs/2603.23951), A.2.
+  A long completion weighs more than a short one. Note epsilon inside the
+  root. Equal values give exactly 0, so does a single token.
+
+  See "REINFORCE++" by Hu et al. (https://arxiv.org/abs/2501.03262).
   """
-  failed = jnp.max(rewards, axis=1, keepdims=True) <= 0
-  constant = jnp.where(format_valid > 0, wrong, invalid)
-  return jnp.where(failed, constant, 0.0).astype(rewards.dtype)
+  live = mask > 0
+  values = jnp.where(live, jax.lax.stop_gradient(values), 0.0)
+  count = jnp.sum(live, dtype=values.dtype)
+  # As in `group_centered`: exact for equal values.
+  low = jnp.min(jnp.where(live, values, jnp.inf))
+  shifted = jnp.where(live, values - low, 0.0)
+  mean = jnp.sum(shifted) / jnp.maximum(count, 1.0)
+  centered = jnp.where(live, shifted - mean, 0.0)
+  variance = jnp.sum(centered**2) / jnp.maximum(count - 1.0, 1.0)
+  return centered / jnp.sqrt(variance + epsilon)
 
 
-def difficulty_weight(
-    correct: Float[Array, "P G"], *, strength: ArrayLike
-) -> Float[Array, "P 1"]:
-  """Weighs hard prompts up: w = 1 + strength (1 - pass rate of the group).
+def penalized_returns(
+    rewards: Float[Array, "P G"],
+    penalties: Float[Array, "P G T"],
+    *,
+    coefficient: ArrayLike,
+) -> Float[Array, "P G T"]:
+  """Sums what is still to come: the reward at the end, penalties on the way.
 
-  See DACE in POISE (https://arxiv.org/abs/2603.23951), A.2.
+    R_t = r - coefficient Σ_{u>=t} d_u
+
+  Undiscounted. For KL in the reward let d be `kl.k1`, whose gradient is
+  stopped here; there its expected policy gradient is that of
+  -coefficient KL(π || π_ref).
+
+  Args:
+    rewards: scalar reward of each completion.
+    penalties: d, 0 where masked.
+    coefficient: weight of the penalties.
   """
-  return 1.0 + strength * (1.0 - group_pass_rate(correct))
+  rewards, penalties = jax.lax.stop_gradient((rewards, penalties))
+  # Of the ways to sum backwards over 1024 tokens, the fastest on a processor.
+  by_token = jnp.moveaxis(penalties, 2, 0)
+  step = lambda total, now: (total + now, total + now)
+  start = jnp.zeros_like(rewards)
+  _, to_come = jax.lax.scan(step, start, by_token, reverse=True)
+  return rewards[..., None] - coefficient * jnp.moveaxis(to_come, 0, 2)
+
+
+def active_scaled(rewards: Float[Array, "P G"]) -> Float[Array, "P G"]:
+  """Centres by the group; makes up for the groups that teach nothing.
+
+    A_i = (N / N_active) (r_i - μ)
+
+  N_active counts the completions of groups whose rewards are not all equal.
+  The mean over the batch then is the mean over those. 0 without any.
+
+  See "GPG" by Chu et al. (https://arxiv.org/abs/2504.02546).
+  """
+  active = jnp.mean(masks.nonzero_spread(jax.lax.stop_gradient(rewards)))
+  return group_centered(rewards) / jnp.where(active > 0, active, 1.0)

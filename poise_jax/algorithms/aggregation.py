@@ -8,7 +8,8 @@ without tokens gives 0 with zero gradients.
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+
+from poise_jax.shapes import Array, Float
 
 
 def token_mean(
@@ -85,6 +86,41 @@ def constant_norm(
     length_constant: L_max, the completion budget of the task, > 0.
   """
   return seq_sum_mean(values, mask) / length_constant
+
+
+def length_power_norm(
+    values: Float[Array, "P G T"],
+    mask: Float[Array, "P G T"],
+    *,
+    alpha: ArrayLike,
+    length_constant: ArrayLike,
+) -> Float[Array, ""]:
+  """Weighs completions by a power of their length, inside their group.
+
+    w_i = L_i^-alpha / mean_{j in group} L_j^-alpha
+    (1/N) Σ_i w_i Σ_t m ℓ / length_constant
+
+  If the variance of a summed gradient grows with its length, alpha = 1 gives
+  the unbiased mean of least variance, and less than 1 keeps more of the long
+  completions. alpha = 0 equals `constant_norm`. The mean is over completions
+  with tokens; a group of one has w = 1.
+
+  See "VL Norm" by He et al. (https://arxiv.org/abs/2509.07558).
+
+  Args:
+    values: loss per token.
+    mask: 1.0 on tokens that count.
+    alpha: >= 0.
+    length_constant: as for `constant_norm`.
+  """
+  lengths = jnp.sum(_live(mask), axis=2)
+  nonempty = _nonempty(lengths)
+  powers = nonempty * jnp.maximum(lengths, 1.0) ** -jnp.asarray(alpha)
+  in_group = jnp.sum(nonempty, axis=1, keepdims=True)
+  mean = _ratio(jnp.sum(powers, axis=1, keepdims=True), in_group)
+  weights = powers / jnp.where(mean > 0, mean, 1.0)
+  totals = weights * jnp.sum(_selected(values, mask), axis=2)
+  return _ratio(jnp.sum(totals), jnp.sum(nonempty)) / length_constant
 
 
 def _live(mask: Float[Array, "P G T"]) -> Float[Array, "P G T"]:

@@ -1,50 +1,101 @@
-"""Named algorithms: the baselines, and the registry over all entries.
+"""The registry of named algorithms: list, describe, make, write as source.
 
-An entry is one function `<name>_loss(hparams, state, batch)` with its
-constants beside it. Its body uses the atoms and `jnp` alone, so the text of
-the function is also a valid candidate: `source` gives it in that form.
+The functions are in `members`, one module a family. The body of each uses the
+atoms and `jnp` alone, so its text is also a valid candidate: `source` gives it
+in that form.
 """
 
 import ast
+from collections.abc import Iterator, Mapping
 import dataclasses
 import difflib
 import inspect
 import math
 import numbers
+import re
 import textwrap
-
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from types import ModuleType
 
 from poise_jax import types
-from poise_jax.algorithms import (
-    advantages,
-    aggregation,
+from poise_jax.algorithms.members import (
     canaries,
-    kl,
-    poise,
-    ratios,
+    controlled,
+    estimators,
+    grpo,
+    listwise,
+    off_policy,
+    poise_length,
+    poise_routing,
+    poise_scaling,
+    policy_gradient,
+    sequences,
+    token_clips,
+    trust_region,
 )
 
-GRPO_HPARAMS = {
-    "clip_eps_low": 0.2,
-    "clip_eps_high": 0.2,
-    "epsilon": 1e-6,
-    "kl_coef": 0.0,
+# Family, its module, its members, in the order in which they are listed.
+_FAMILIES = (
+    (
+        "GRPO",
+        grpo,
+        "grpo grpo_deepseek grpo_trl grpo_verl grpo_tunix dr_grpo dapo"
+        " grpo_format_penalty",
+    ),
+    (
+        "policy gradient",
+        policy_gradient,
+        "reinforce_baseline rloo_sequence opo gpg",
+    ),
+    (
+        "advantage estimators",
+        estimators,
+        "rloo lite_ppo vl_norm passk maxrl gdpo reinforce_pp"
+        " reinforce_pp_baseline",
+    ),
+    ("token clips", token_clips, "cispo scalerl sapo aspo intellect2"),
+    ("trust regions", trust_region, "dppo_tv dppo_kl clip_cov kl_cov"),
+    (
+        "whole completions",
+        sequences,
+        "gspo gspo_token gmpo luspo vespo rloo_trl",
+    ),
+    ("whole groups", listwise, "tpo gvpo"),
+    (
+        "mismatch and filters",
+        off_policy,
+        "grpo_tis grpo_mis icepop deepseek_v32 high_entropy_grpo"
+        " overlong_filtered_grpo",
+    ),
+    ("controllers", controlled, "grpo_adaptive_entropy grpo_adaptive_kl"),
+    (
+        "POISE: scaling",
+        poise_scaling,
+        "bn_grpo av_grpo vm_av_grpo vm_av_grpo_entropy msa_grpo sa_grpo",
+    ),
+    (
+        "POISE: routing",
+        poise_routing,
+        "fa_grpo gla_grpo pr_grpo cda_grpo dfr_grpo rf_grpo",
+    ),
+    ("POISE: length", poise_length, "dace cag dcbe"),
+    ("canary", canaries, "zero_gradient sign_flipped"),
+)
+
+# Name -> the entry whose loss it shares, other constants, and its title.
+_PRESETS: Mapping[str, tuple[str, Mapping[str, float], str]] = {
+    "grpo_r1": (
+        "grpo_deepseek",
+        {"clip_eps_low": 10.0, "clip_eps_high": 10.0, "kl_coef": 0.001},
+        "GRPO with the constants of DeepSeek-R1: hardly any clip, little KL.",
+    ),
+    "grpo_poise": (
+        "grpo",
+        {"kl_coef": 0.001},
+        "GRPO as the root of the POISE search; its KL coefficient is ours.",
+    ),
 }
-DR_GRPO_HPARAMS = {
-    "clip_eps_low": 0.2,
-    "clip_eps_high": 0.2,
-    "length_constant": 31.0,
-}
-RLOO_HPARAMS = {"clip_eps_low": 0.2, "clip_eps_high": 0.2}
-DAPO_HPARAMS = {"clip_eps_low": 0.2, "clip_eps_high": 0.28, "epsilon": 1e-6}
-GRPO_FORMAT_PENALTY_HPARAMS = {
-    "clip_eps_low": 0.2,
-    "clip_eps_high": 0.2,
-    "epsilon": 1e-6,
-    "format_penalty": 1.0,
-}
+
+_TAGS = ("Reconstructed", "Peers", "Source")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +104,16 @@ class Entry:
 
   Attributes:
     name: what `make` calls it.
-    family: baseline, poise (found by that search) or canary.
+    family: of which kind it is; "canary" for alarms.
     title: what it does, in one sentence.
     equation: the advantage and the loss.
+    notes: what else there is to know; may be empty.
+    reconstructed: the constants and choices that its source does not state
+      and that are ours; empty if there are none.
+    peers: which other libraries have it, and where they differ.
     source: paper and address.
     defaults: its constants.
+    init: makes its state.
     loss: the loss function.
   """
 
@@ -65,38 +121,48 @@ class Entry:
   family: str
   title: str
   equation: str
+  notes: str
+  reconstructed: str
+  peers: str
   source: str
   defaults: dict[str, float]
+  init: types.InitFn
   loss: types.LossFn
 
 
 def names() -> tuple[str, ...]:
   """Lists all entries, the usual root of a search first."""
-  return tuple(_ENTRIES)
+  return tuple(_FAMILY_OF)
 
 
 def describe(name: str) -> Entry:
   """Returns what is known about an entry.
 
-  The words come from the docstring of its loss, which has the title, then
-  the equations, and ends with "Source: ...".
+  The words come from the docstring of its loss: the title, the equations,
+  notes, then paragraphs that start with "Reconstructed:", "Peers:" and
+  "Source:". A preset has the words of the entry whose loss it shares, and its
+  own title.
 
   Raises:
     ValueError: if `name` is not in the catalogue.
   """
-  if name not in _ENTRIES:
+  if name not in _FAMILY_OF:
     raise ValueError(_unknown("`name` must be an algorithm", name, names()))
-  family, defaults, loss = _ENTRIES[name]
-  text = inspect.getdoc(loss)
-  title, equation, *_ = text.split("\n\n")
+  if name in _PRESETS:
+    origin, constants, title = _PRESETS[name]
+    entry = describe(origin)
+    return dataclasses.replace(
+        entry, name=name, title=title, defaults=entry.defaults | constants
+    )
+  family, module = _FAMILY_OF[name]
+  loss = getattr(module, f"{name}_loss")
   return Entry(
       name=name,
       family=family,
-      title=title,
-      equation=textwrap.dedent(equation),
-      source=" ".join(text.rpartition("Source: ")[2].split()),
-      defaults=dict(defaults),
+      defaults=dict(getattr(module, f"{name.upper()}_HPARAMS")),
+      init=getattr(module, f"{name}_init", _no_state),
       loss=loss,
+      **_words(inspect.getdoc(loss)),
   )
 
 
@@ -122,234 +188,74 @@ def make(name: str, **hparams: float | int) -> types.Algorithm:
           f" default is {entry.defaults[key]!r}"
       )
   values = entry.defaults | {key: float(v) for key, v in hparams.items()}
-  return types.Algorithm(name, values, _no_state, entry.loss)
+  return types.Algorithm(name, values, entry.init, entry.loss)
 
 
 def source(name: str) -> str:
   """Writes an entry as the source of a candidate: HPARAMS, init, loss.
 
-  The text of the loss function with its annotations removed and its
-  docstring moved to the top. Executed with `jnp`, `jax` (for `jax.nn` and
+  The text of its functions with the annotations removed and the docstring of
+  the loss moved to the top. Executed with `jnp`, `jax` (for `jax.nn` and
   `jax.lax`) and the atom modules in scope, it defines the same algorithm.
 
   Raises:
     ValueError: if `name` is not in the catalogue.
   """
   entry = describe(name)
-  text = inspect.getsource(entry.loss)
-  (function,) = ast.parse(text).body
-  docstring = function.body[0]
-  lines = text.splitlines()
-  summary = lines[docstring.lineno - 1 : docstring.end_lineno]
-  constants = (f'    "{k}": {v!r},' for k, v in entry.defaults.items())
+  summary, loss = _docstring_and_body(entry.loss)
+  init = ["  return {}"]
+  if entry.init is not _no_state:
+    _, init = _docstring_and_body(entry.init)
   return "\n".join(
       [
           textwrap.dedent("\n".join(summary)),
           "",
           "HPARAMS = {",
-          *constants,
+          *(f'    "{k}": {v!r},' for k, v in entry.defaults.items()),
           "}",
           "",
           "",
           "def init(hparams):",
-          "  return {}",
+          *init,
           "",
           "",
           "def loss(hparams, state, batch):",
-          *lines[docstring.end_lineno :],
+          *loss,
           "",
       ]
   )
-
-
-def grpo_loss(
-    hparams: types.HParams, state: types.State, batch: types.RolloutBatch
-) -> tuple[Float[Array, ""], types.State, types.Metrics]:
-  """GRPO: normalise by the group, clip the ratio, stay near the reference.
-
-    A = (r - μ) / (σ + epsilon)                  μ, σ over the group
-    loss = token_mean( ℓ_clip(A) + kl_coef k3 )
-
-  σ is the population deviation. A group of equal rewards gives no gradient.
-  Published with the mean over tokens taken in each completion first; here
-  every token weighs the same, as current trainers default to.
-
-  Source: DeepSeekMath (https://arxiv.org/abs/2402.03300).
-  """
-  mask = batch.completion_mask
-  adv = advantages.group_normalized(batch.rewards, epsilon=hparams["epsilon"])
-  ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
-  surrogate = ratios.clipped_surrogate(
-      ratio,
-      adv,
-      clip_eps_low=hparams["clip_eps_low"],
-      clip_eps_high=hparams["clip_eps_high"],
-  )
-  divergence = kl.k3(batch.logprobs, batch.ref_logprobs, mask)
-  loss = aggregation.token_mean(
-      surrogate + hparams["kl_coef"] * divergence, mask
-  )
-  metrics = {
-      "advantages/mean_abs": jnp.mean(jnp.abs(adv)),
-      "clip_ratio/low_mean": ratios.clip_fraction_low(
-          ratio, adv, mask, clip_eps_low=hparams["clip_eps_low"]
-      ),
-      "clip_ratio/high_mean": ratios.clip_fraction_high(
-          ratio, adv, mask, clip_eps_high=hparams["clip_eps_high"]
-      ),
-      "kl": aggregation.token_mean(divergence, mask),
-  }
-  return loss, state, metrics
-
-
-def dr_grpo_loss(
-    hparams: types.HParams, state: types.State, batch: types.RolloutBatch
-) -> tuple[Float[Array, ""], types.State, types.Metrics]:
-  """Dr. GRPO: no division by the deviation, none by the length.
-
-    A = r - μ,   loss = Σ m ℓ_clip(A) / (N length_constant)
-
-  The default length_constant is the completion budget of the embedded task;
-  set it to the budget of yours.
-
-  Source: Understanding R1-Zero-Like Training
-  (https://arxiv.org/abs/2503.20783).
-  """
-  mask = batch.completion_mask
-  adv = advantages.group_centered(batch.rewards)
-  ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
-  surrogate = ratios.clipped_surrogate(
-      ratio,
-      adv,
-      clip_eps_low=hparams["clip_eps_low"],
-      clip_eps_high=hparams["clip_eps_high"],
-  )
-  loss = aggregation.constant_norm(
-      surrogate, mask, length_constant=hparams["length_constant"]
-  )
-  metrics = {
-      "advantages/mean_abs": jnp.mean(jnp.abs(adv)),
-      "clip_ratio/low_mean": ratios.clip_fraction_low(
-          ratio, adv, mask, clip_eps_low=hparams["clip_eps_low"]
-      ),
-      "clip_ratio/high_mean": ratios.clip_fraction_high(
-          ratio, adv, mask, clip_eps_high=hparams["clip_eps_high"]
-      ),
-  }
-  return loss, state, metrics
-
-
-def rloo_loss(
-    hparams: types.HParams, state: types.State, batch: types.RolloutBatch
-) -> tuple[Float[Array, ""], types.State, types.Metrics]:
-  """RLOO: each completion against the mean of the others in its group.
-
-    A_i = r_i - mean_{j≠i} r_j,   loss = token_mean( ℓ_clip(A) )
-
-  The clipped ratio replaces the plain log-probability of the paper, so that
-  several updates may be made with one batch. Its KL term in the reward is
-  left out.
-
-  Source: Back to Basics (https://arxiv.org/abs/2402.14740).
-  """
-  mask = batch.completion_mask
-  adv = advantages.leave_one_out(batch.rewards)
-  ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
-  surrogate = ratios.clipped_surrogate(
-      ratio,
-      adv,
-      clip_eps_low=hparams["clip_eps_low"],
-      clip_eps_high=hparams["clip_eps_high"],
-  )
-  loss = aggregation.token_mean(surrogate, mask)
-  metrics = {
-      "advantages/mean_abs": jnp.mean(jnp.abs(adv)),
-      "clip_ratio/low_mean": ratios.clip_fraction_low(
-          ratio, adv, mask, clip_eps_low=hparams["clip_eps_low"]
-      ),
-      "clip_ratio/high_mean": ratios.clip_fraction_high(
-          ratio, adv, mask, clip_eps_high=hparams["clip_eps_high"]
-      ),
-  }
-  return loss, state, metrics
-
-
-def dapo_loss(
-    hparams: types.HParams, state: types.State, batch: types.RolloutBatch
-) -> tuple[Float[Array, ""], types.State, types.Metrics]:
-  """DAPO, the loss part: a wider upper clip, every token weighs the same.
-
-    A = (r - μ) / (σ + epsilon),   loss = token_mean( ℓ_clip(A) )
-
-  The wider upper clip leaves rare good tokens room to grow. Dynamic sampling
-  and overlong penalties belong to the sampler and the reward.
-
-  Source: DAPO (https://arxiv.org/abs/2503.14476).
-  """
-  mask = batch.completion_mask
-  adv = advantages.group_normalized(batch.rewards, epsilon=hparams["epsilon"])
-  ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
-  surrogate = ratios.clipped_surrogate(
-      ratio,
-      adv,
-      clip_eps_low=hparams["clip_eps_low"],
-      clip_eps_high=hparams["clip_eps_high"],
-  )
-  loss = aggregation.token_mean(surrogate, mask)
-  metrics = {
-      "advantages/mean_abs": jnp.mean(jnp.abs(adv)),
-      "clip_ratio/low_mean": ratios.clip_fraction_low(
-          ratio, adv, mask, clip_eps_low=hparams["clip_eps_low"]
-      ),
-      "clip_ratio/high_mean": ratios.clip_fraction_high(
-          ratio, adv, mask, clip_eps_high=hparams["clip_eps_high"]
-      ),
-  }
-  return loss, state, metrics
-
-
-def grpo_format_penalty_loss(
-    hparams: types.HParams, state: types.State, batch: types.RolloutBatch
-) -> tuple[Float[Array, ""], types.State, types.Metrics]:
-  """GRPO on a reward that is lowered where no answer could be parsed.
-
-    r' = r - format_penalty (1 - valid)
-    A = (r' - μ') / (σ' + epsilon),   loss = token_mean( ℓ_clip(A) )
-
-  A group that mixes wrong and invalid answers rewards the wrong ones.
-
-  Source: the common baseline with a format reward; the size of the penalty
-  is our choice.
-  """
-  mask = batch.completion_mask
-  penalty = hparams["format_penalty"] * (1.0 - batch.format_valid)
-  adv = advantages.group_normalized(
-      batch.rewards - penalty, epsilon=hparams["epsilon"]
-  )
-  ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
-  surrogate = ratios.clipped_surrogate(
-      ratio,
-      adv,
-      clip_eps_low=hparams["clip_eps_low"],
-      clip_eps_high=hparams["clip_eps_high"],
-  )
-  loss = aggregation.token_mean(surrogate, mask)
-  metrics = {
-      "advantages/mean_abs": jnp.mean(jnp.abs(adv)),
-      "clip_ratio/low_mean": ratios.clip_fraction_low(
-          ratio, adv, mask, clip_eps_low=hparams["clip_eps_low"]
-      ),
-      "clip_ratio/high_mean": ratios.clip_fraction_high(
-          ratio, adv, mask, clip_eps_high=hparams["clip_eps_high"]
-      ),
-  }
-  return loss, state, metrics
 
 
 def _no_state(hparams: types.HParams) -> types.State:
   """Makes the state of an algorithm that has none."""
   del hparams
   return {}
+
+
+def _docstring_and_body(function: object) -> tuple[list[str], list[str]]:
+  """Splits the text of a function into two lists of lines."""
+  text = inspect.getsource(function)
+  (definition,) = ast.parse(text).body
+  docstring = definition.body[0]
+  lines = text.splitlines()
+  summary = lines[docstring.lineno - 1 : docstring.end_lineno]
+  return summary, lines[docstring.end_lineno :]
+
+
+def _words(text: str) -> dict[str, str]:
+  """Takes the docstring of a loss apart."""
+  starts = "|".join(_TAGS)
+  prose, *tagged = re.split(rf"^(?=(?:{starts}): )", text, flags=re.M)
+  title, equation, *notes = prose.strip("\n").split("\n\n")
+  found = {tag.lower(): "" for tag in _TAGS}
+  for paragraph in tagged:
+    tag, _, words = paragraph.partition(": ")
+    found[tag.lower()] = " ".join(words.split())
+  return found | {
+      "title": title,
+      "equation": textwrap.dedent(equation),
+      "notes": "\n\n".join(" ".join(note.split()) for note in notes),
+  }
 
 
 def _unknown(rule: str, given: str, known: tuple[str, ...]) -> str:
@@ -359,27 +265,14 @@ def _unknown(rule: str, given: str, known: tuple[str, ...]) -> str:
   return f"{rule}, got {given!r}{hint}; there are: {', '.join(known)}"
 
 
-_ENTRIES = {
-    "grpo": ("baseline", GRPO_HPARAMS, grpo_loss),
-    "dr_grpo": ("baseline", DR_GRPO_HPARAMS, dr_grpo_loss),
-    "rloo": ("baseline", RLOO_HPARAMS, rloo_loss),
-    "dapo": ("baseline", DAPO_HPARAMS, dapo_loss),
-    "grpo_format_penalty": (
-        "baseline",
-        GRPO_FORMAT_PENALTY_HPARAMS,
-        grpo_format_penalty_loss,
-    ),
-    "bn_grpo": ("poise", poise.BN_GRPO_HPARAMS, poise.bn_grpo_loss),
-    "av_grpo": ("poise", poise.AV_GRPO_HPARAMS, poise.av_grpo_loss),
-    "vm_av_grpo": ("poise", poise.VM_AV_GRPO_HPARAMS, poise.vm_av_grpo_loss),
-    "zero_gradient": (
-        "canary",
-        canaries.ZERO_GRADIENT_HPARAMS,
-        canaries.zero_gradient_loss,
-    ),
-    "sign_flipped": (
-        "canary",
-        canaries.SIGN_FLIPPED_HPARAMS,
-        canaries.sign_flipped_loss,
-    ),
-}
+def _listed() -> Iterator[tuple[str, tuple[str, ModuleType]]]:
+  """Goes through all names; a preset follows the entry it belongs to."""
+  for family, module, members in _FAMILIES:
+    for name in members.split():
+      yield name, (family, module)
+      for preset, (origin, _, _) in _PRESETS.items():
+        if origin == name:
+          yield preset, (family, module)
+
+
+_FAMILY_OF = dict(_listed())

@@ -1,19 +1,21 @@
 """Estimators of KL(π || π_ref) from the sampled tokens, for use in a loss.
 
-With x = log π - log π_ref at the sampled token. All three are unbiased or
-nearly so as *values*; they differ in the gradient that they have when placed
-in the loss, which is what a policy feels. Statements about gradients are in
-expectation over tokens drawn from π itself. The gradient of π_ref is stopped;
-x is clamped as in `ratios.log_ratio`; masked tokens give 0.
+With x = log π - log π_ref at the sampled token, in nats. The estimators differ
+as *values*, and more in the gradient that they have when placed in the loss,
+which is what a policy feels. Statements about both are in expectation over
+tokens drawn from π itself; only `unbiased_k3` allows for another sampler. The
+gradient of π_ref is stopped; x is clamped as in `ratios.log_ratio`; masked
+tokens give 0.
 
 See "Approximating KL Divergence" by Schulman
 (http://joschu.net/blog/kl-approx.html).
 """
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from poise_jax.algorithms import ratios
+from poise_jax.shapes import Array, Float
 
 
 def k1(
@@ -54,3 +56,80 @@ def k3(
   """
   x = ratios.log_ratio(logprobs, ref_logprobs, mask)
   return jnp.expm1(-x) + x
+
+
+def absolute(
+    logprobs: Float[Array, "P G T"],
+    ref_logprobs: Float[Array, "P G T"],
+    mask: Float[Array, "P G T"],
+) -> Float[Array, "P G T"]:
+  """Estimates the divergence by |x|: biased upwards, never negative.
+
+  In the loss its expected gradient is E[sign(x) ∇ log π], that of E|x| without
+  the score term E[|x| ∇ log π]. It is exactly the gradient of another
+  distance, Σ_y |π - π_ref|, twice the total variation: of the same size however
+  far the policies are apart, and 0 at a token with x = 0. verl calls it "abs".
+  """
+  return jnp.abs(ratios.log_ratio(logprobs, ref_logprobs, mask))
+
+
+def unbiased_k3(
+    logprobs: Float[Array, "P G T"],
+    old_logprobs: Float[Array, "P G T"],
+    ref_logprobs: Float[Array, "P G T"],
+    mask: Float[Array, "P G T"],
+) -> Float[Array, "P G T"]:
+  """Estimates the divergence by r k3, for tokens that were drawn from π_old.
+
+    r = π / π_old,   ℓ = r (exp(-x) - 1 + x)
+
+  The gradient flows through r as well, which makes it r x ∇ log π. For tokens
+  drawn from π_old the value is unbiased, and in the loss its expected gradient
+  is exactly that of KL(π || π_ref): where π = π_old, where the value is that of
+  `k3`, and away from it. r is not clipped: a token that became far more
+  likely weighs much.
+
+  See "DeepSeek-V3.2" (https://arxiv.org/abs/2512.02556); TRL has it as
+  `use_bias_correction_kl`.
+
+  Args:
+    logprobs: of π.
+    old_logprobs: of π_old, the policy that drew the tokens; a constant.
+    ref_logprobs: of π_ref.
+    mask: 1.0 on tokens that count.
+  """
+  # Differentiating r k3 as it stands gives r (k3 + 1 - exp(-x)), in which
+  # nothing of x is left in f32 once exp(-x) is large.
+  ratio = jax.lax.stop_gradient(
+      ratios.token_ratio(logprobs, old_logprobs, mask)
+  )
+  return _value_and_gradient(
+      ratio * k3(logprobs, ref_logprobs, mask),
+      ratio * k2(logprobs, ref_logprobs, mask),
+  )
+
+
+def k3_value_k2_gradient(
+    logprobs: Float[Array, "P G T"],
+    ref_logprobs: Float[Array, "P G T"],
+    mask: Float[Array, "P G T"],
+) -> Float[Array, "P G T"]:
+  """Estimates the divergence by the value of `k3`, with the gradient of `k2`.
+
+    ℓ = sg(k3) + k2 - sg(k2)                     sg stops the gradient
+
+  The value is unbiased and never negative, and in the loss its expected
+  gradient is exactly that of KL(π || π_ref), as long as the tokens come from
+  π. verl calls it "k3+".
+  """
+  return _value_and_gradient(
+      k3(logprobs, ref_logprobs, mask), k2(logprobs, ref_logprobs, mask)
+  )
+
+
+def _value_and_gradient(
+    value: Float[Array, "P G T"], differentiated: Float[Array, "P G T"]
+) -> Float[Array, "P G T"]:
+  """Joins the value of one array and the gradient of another."""
+  nothing = differentiated - jax.lax.stop_gradient(differentiated)
+  return jax.lax.stop_gradient(value) + nothing

@@ -1,4 +1,4 @@
-"""Importance ratios between two policies and the clipped surrogates on them.
+"""Importance ratios between two policies, of tokens and of completions.
 
 Log-probabilities and masks are [P, G, T]. The second policy is a constant:
 its gradient is stopped.
@@ -6,8 +6,8 @@ its gradient is stopped.
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+
+from poise_jax.shapes import Array, Float
 
 # exp(20) is 4.9e8: far outside any trust region, far inside float32.
 _LOG_RATIO_LIMIT = 20.0
@@ -33,9 +33,7 @@ def log_ratio(
   live = mask > 0
   new = jnp.where(live, logprobs, 0.0)
   old = jax.lax.stop_gradient(jnp.where(live, old_logprobs, 0.0))
-  raw = new - old
-  clamped = jnp.clip(raw, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
-  return raw + jax.lax.stop_gradient(clamped - raw)
+  return _clamped(new - old)
 
 
 def token_ratio(
@@ -57,8 +55,9 @@ def sequence_ratio(
     s_i = exp( (1/L_i) Σ_t (log π - log π_old) )
 
   Repeated along T, so that it takes the place of `token_ratio`; averaging
-  each row with `aggregation.seq_mean` then gives the GSPO objective. A
-  completion without tokens has s = 1.
+  each row with `aggregation.seq_mean` then gives the GSPO objective. The mean
+  of clamped log-ratios is within ±20, so s is finite. A completion without
+  tokens has s = 1.
 
   See "Group Sequence Policy Optimization" by Zheng et al.
   (https://arxiv.org/abs/2507.18071).
@@ -70,108 +69,62 @@ def sequence_ratio(
   return jnp.broadcast_to(jnp.exp(mean), log_ratios.shape)
 
 
-def clipped_surrogate(
-    ratio: Float[Array, "P G T"],
-    advantages: Float[Array, "P G"] | Float[Array, "P G #T"],
-    *,
-    clip_eps_low: ArrayLike,
-    clip_eps_high: ArrayLike,
-) -> Float[Array, "P G T"]:
-  """Computes the loss of each token, pessimistic outside the trust region.
-
-    ℓ = -min( r A, clip(r, 1 - clip_eps_low, 1 + clip_eps_high) A )
-
-  No gradient where A > 0 and r > 1 + clip_eps_high, nor where A < 0 and
-  r < 1 - clip_eps_low.
-
-  See "Proximal Policy Optimization Algorithms" by Schulman et al.
-  (https://arxiv.org/abs/1707.06347).
-
-  Args:
-    ratio: π / π_old, per token.
-    advantages: one per completion [P, G], repeated over its tokens, or one
-      per token [P, G, T].
-    clip_eps_low: how far below 1 the ratio may go.
-    clip_eps_high: how far above 1 the ratio may go.
-  """
-  adv = _per_token(advantages)
-  clipped = jnp.clip(ratio, 1.0 - clip_eps_low, 1.0 + clip_eps_high)
-  return -jnp.minimum(ratio * adv, clipped * adv)
-
-
-def dual_clipped_surrogate(
-    ratio: Float[Array, "P G T"],
-    advantages: Float[Array, "P G"] | Float[Array, "P G #T"],
-    *,
-    clip_eps_low: ArrayLike,
-    clip_eps_high: ArrayLike,
-    dual_clip: ArrayLike = 3.0,
-) -> Float[Array, "P G T"]:
-  """Bounds the clipped surrogate where a bad token became far more likely.
-
-    ℓ' = min( ℓ, -dual_clip A )   where A < 0,   ℓ' = ℓ elsewhere
-
-  with ℓ from `clipped_surrogate`. No gradient where A < 0 and r > dual_clip.
-
-  See "Mastering Complex Control in MOBA Games" by Ye et al.
-  (https://arxiv.org/abs/1912.09729).
-
-  Args:
-    ratio: π / π_old, per token.
-    advantages: [P, G] or [P, G, T], as for `clipped_surrogate`.
-    clip_eps_low: how far below 1 the ratio may go.
-    clip_eps_high: how far above 1 the ratio may go.
-    dual_clip: largest ratio that counts against a bad token, > 1.
-  """
-  adv = _per_token(advantages)
-  loss = clipped_surrogate(
-      ratio, adv, clip_eps_low=clip_eps_low, clip_eps_high=clip_eps_high
-  )
-  return jnp.where(adv < 0, jnp.minimum(loss, -dual_clip * adv), loss)
-
-
-def clip_fraction_low(
-    ratio: Float[Array, "P G T"],
-    advantages: Float[Array, "P G"] | Float[Array, "P G #T"],
+def gspo_token_ratio(
+    logprobs: Float[Array, "P G T"],
+    old_logprobs: Float[Array, "P G T"],
     mask: Float[Array, "P G T"],
-    *,
-    clip_eps_low: ArrayLike,
-) -> Float[Array, ""]:
-  """Measures the fraction of tokens whose gradient the lower clip removes.
+) -> Float[Array, "P G T"]:
+  """Gives each token the ratio of its completion and a gradient of its own.
 
-  Counts A < 0 and r < 1 - clip_eps_low; a ratio outside the interval on the
-  side that still has a gradient does not count. 0 if everything is masked.
+    s_{i,t} = stop_gradient(s_i) π(y_t) / stop_gradient(π(y_t))
+
+  The value is s_i of `sequence_ratio`; the gradient with respect to log π is
+  s_i at the same token and 0 at the others. With one advantage for a
+  completion, `aggregation.seq_mean` of the clipped surrogate has the gradient
+  of GSPO; with an advantage for each token it weighs them apart.
+
+  See GSPO-token in "Group Sequence Policy Optimization" by Zheng et al.
+  (https://arxiv.org/abs/2507.18071).
   """
-  binding = (_per_token(advantages) < 0) & (ratio < 1.0 - clip_eps_low)
-  return _live_fraction(binding, mask)
+  ratio = sequence_ratio(logprobs, old_logprobs, mask)
+  new = jnp.where(mask > 0, logprobs, 0.0)
+  unit = jnp.exp(new - jax.lax.stop_gradient(new))
+  return jax.lax.stop_gradient(ratio) * unit
 
 
-def clip_fraction_high(
-    ratio: Float[Array, "P G T"],
-    advantages: Float[Array, "P G"] | Float[Array, "P G #T"],
+def sequence_log_ratio(
+    logprobs: Float[Array, "P G T"],
+    old_logprobs: Float[Array, "P G T"],
     mask: Float[Array, "P G T"],
-    *,
-    clip_eps_high: ArrayLike,
-) -> Float[Array, ""]:
-  """Measures the fraction of tokens whose gradient the upper clip removes.
+) -> Float[Array, "P G"]:
+  """Sums the log-ratios of a completion: S_i = Σ_t (log π - log π_old).
 
-  Counts A > 0 and r > 1 + clip_eps_high. 0 if everything is masked.
+  In nats; each token is clamped as in `log_ratio`, the sum is not. It grows
+  with the length. A completion without tokens has S = 0.
   """
-  binding = (_per_token(advantages) > 0) & (ratio > 1.0 + clip_eps_high)
-  return _live_fraction(binding, mask)
+  return jnp.sum(log_ratio(logprobs, old_logprobs, mask), axis=2)
 
 
-def _per_token(
-    advantages: Float[Array, "P G"] | Float[Array, "P G T"],
-) -> Float[Array, "P G _"]:
-  """Adds the token axis to advantages that have none."""
-  return advantages if advantages.ndim == 3 else advantages[..., None]
+def sequence_product_ratio(
+    logprobs: Float[Array, "P G T"],
+    old_logprobs: Float[Array, "P G T"],
+    mask: Float[Array, "P G T"],
+) -> Float[Array, "P G T"]:
+  """Computes the ratio of whole completions, at each of their tokens.
+
+    R_i = Π_t π(y_t) / π_old(y_t) = exp(S_i)
+
+  The exact importance weight of a completion, repeated along T like
+  `sequence_ratio`. S is clamped to ±20 with the gradient passed through. A
+  drift of .01 a token over 1000 tokens is already exp(10): expect a trust
+  region to clip almost every long completion. One without tokens has R = 1.
+  """
+  total = sequence_log_ratio(logprobs, old_logprobs, mask)
+  ratio = jnp.exp(_clamped(total))
+  return jnp.broadcast_to(ratio[..., None], mask.shape)
 
 
-def _live_fraction(
-    flags: jax.Array, mask: Float[Array, "P G T"]
-) -> Float[Array, ""]:
-  """Averages boolean token flags over the unmasked tokens."""
-  live = mask > 0
-  count = jnp.sum(live, dtype=mask.dtype)
-  return jnp.sum(flags & live, dtype=mask.dtype) / jnp.maximum(count, 1.0)
+def _clamped(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
+  """Clamps the value to ±20 and leaves the gradient alone."""
+  clamped = jnp.clip(x, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
+  return x + jax.lax.stop_gradient(clamped - x)

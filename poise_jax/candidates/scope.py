@@ -17,7 +17,20 @@ import jax.numpy as jnp
 
 from poise_jax import types
 
-ATOM_MODULES = ("advantages", "ratios", "kl", "masks", "aggregation")
+ATOM_MODULES = (
+    "advantages",
+    "regimes",
+    "length_shaping",
+    "ratios",
+    "surrogates",
+    "sequence_losses",
+    "trust_regions",
+    "kl",
+    "masks",
+    "corrections",
+    "aggregation",
+    "controllers",
+)
 
 BUILTINS = frozenset(
     "abs all any bool dict enumerate float int len list max min range reversed"

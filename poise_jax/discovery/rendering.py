@@ -21,7 +21,7 @@ _CENTRED = {
     "leave_one_out": "advantage = advantages.leave_one_out(rewards)",
     "batch_mean": "advantage = advantages.batch_centered(rewards)",
     "beta_prior": """\
-baseline = advantages.beta_mean(
+baseline = regimes.beta_mean(
     rewards,
     jnp.ones_like(rewards),
     alpha=hparams["prior_successes"],
@@ -41,7 +41,7 @@ advantage = valid * (rewards - baseline) * correction""",
 baseline = jnp.sum(valid * rewards) / jnp.maximum(jnp.sum(valid), 1.0)
 advantage = valid * (rewards - baseline)""",
     "beta_prior": """\
-baseline = advantages.beta_mean(
+baseline = regimes.beta_mean(
     rewards,
     valid,
     alpha=hparams["prior_successes"],
@@ -97,7 +97,7 @@ advantage = advantages.analytic_variance(
 }
 _WHOLE_VALID = {
     ("beta_prior", "analytic"): """\
-advantage = advantages.beta_smoothed_valid(
+advantage = regimes.beta_smoothed_valid(
     rewards,
     valid,
     alpha=hparams["prior_successes"],
@@ -114,7 +114,7 @@ form = advantages.group_centered(batch.format_valid)
 advantage = advantage + hparams["format_weight"] * form""",
     ("failures", "fixed_negatives"): """\
 failed = masks.failed_groups(batch.correct) > 0
-constant = advantages.fixed_failure(
+constant = regimes.fixed_failure(
     batch.correct,
     batch.format_valid,
     invalid=hparams["failure_invalid"],
@@ -130,11 +130,11 @@ advantage = advantage * (1.0 - masks.solved_groups(batch.correct))""",
 mixed = masks.mixed_groups(batch.correct) > 0
 advantage = advantage * jnp.where(mixed, 1.0, hparams["uniform_weight"])""",
     ("gating", "difficulty_weight"): """\
-advantage = advantage * advantages.difficulty_weight(
+advantage = advantage * regimes.difficulty_weight(
     batch.correct, strength=hparams["difficulty_gain"]
 )""",
     ("length", "correct_efficiency"): """\
-brevity = advantages.length_efficiency(batch.lengths, batch.correct)
+brevity = length_shaping.efficiency(batch.lengths, batch.correct)
 gate = advantages.group_pass_rate(batch.correct)
 advantage = advantage + hparams["efficiency_coef"] * gate * brevity""",
     ("length", "overlength_penalty"): """\
@@ -145,7 +145,7 @@ excess = batch.correct * jnp.minimum((usual - batch.lengths) / usual, 0.0)
 gate = advantages.group_pass_rate(batch.correct) ** 2
 advantage = advantage + hparams["overlength_coef"] * gate * excess""",
     ("length", "temper_negatives"): """\
-advantage = advantages.relative_length_tempered(
+advantage = length_shaping.tempered_failures(
     advantage,
     batch.lengths,
     batch.format_valid,
@@ -166,21 +166,21 @@ ratio = ratios.{level}_ratio(batch.logprobs, batch.old_logprobs, mask)"""
 _CLIP = {
     "none": "token_loss = -ratio * advantage[..., None]",
     "symmetric": """\
-token_loss = ratios.clipped_surrogate(
+token_loss = surrogates.clipped(
     ratio,
     advantage,
     clip_eps_low=hparams["clip_eps"],
     clip_eps_high=hparams["clip_eps"],
 )""",
     "clip_higher": """\
-token_loss = ratios.clipped_surrogate(
+token_loss = surrogates.clipped(
     ratio,
     advantage,
     clip_eps_low=hparams["clip_eps"],
     clip_eps_high=hparams["clip_eps_high"],
 )""",
     "dual": """\
-token_loss = ratios.dual_clipped_surrogate(
+token_loss = surrogates.dual_clipped(
     ratio,
     advantage,
     clip_eps_low=hparams["clip_eps"],
@@ -199,10 +199,10 @@ _METRICS = """\
 metrics = {
     "advantages/mean_abs": jnp.mean(jnp.abs(advantage)),"""
 _CLIP_METRICS = """\
-    "clip_ratio/low_mean": ratios.clip_fraction_low(
+    "clip_ratio/low_mean": surrogates.clip_fraction_low(
         ratio, advantage, mask, clip_eps_low=hparams["clip_eps"]
     ),
-    "clip_ratio/high_mean": ratios.clip_fraction_high(
+    "clip_ratio/high_mean": surrogates.clip_fraction_high(
         ratio, advantage, mask, clip_eps_high=hparams["%s"]
     ),"""
 

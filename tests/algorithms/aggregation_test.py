@@ -24,12 +24,19 @@ def constant_norm(values, mask):
   return aggregation.constant_norm(values, mask, length_constant=4.0)
 
 
+def length_power_norm(values, mask):
+  return aggregation.length_power_norm(
+      values, mask, alpha=1.0, length_constant=4.0
+  )
+
+
 AGGREGATIONS = [
     aggregation.token_mean,
     aggregation.token_mean_prompt,
     aggregation.seq_mean,
     aggregation.seq_sum_mean,
     constant_norm,
+    length_power_norm,
 ]
 
 
@@ -51,6 +58,12 @@ def value_and_grad(aggregate):
         (aggregation.seq_mean, (2 + 10 + 5) / 3, (1 / 9, 1 / 3, 1 / 6)),
         (aggregation.seq_sum_mean, 26 / 3, (1 / 3, 1 / 3, 1 / 3)),
         (constant_norm, 26 / 12, (1 / 12, 1 / 12, 1 / 12)),
+        # 1/3 and 1 by their mean 2/3; the third is alone in its group.
+        (
+            length_power_norm,
+            (6 / 2 + 10 * 3 / 2 + 10) / 12,
+            (1 / 24, 1 / 8, 1 / 12),
+        ),
     ],
 )
 def test_values_and_token_weights(aggregate, expected, weights):
@@ -87,3 +100,21 @@ def test_padding_changes_nothing(aggregate):
       jnp.pad(VALUES, pad, constant_values=9.0), jnp.pad(MASK, pad)
   )
   np.testing.assert_allclose(padded, aggregate(VALUES, MASK), rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 2.0])
+def test_length_power_norm(alpha):
+  # Sums 6 and 10 of lengths 3 and 1; the third completion has weight 1.
+  powers = np.array([3.0**-alpha, 1.0])
+  expected = (np.dot([6.0, 10.0], powers / powers.mean()) + 10.0) / 12.0
+  value = fast_jit(aggregation.length_power_norm)(
+      VALUES, MASK, alpha=alpha, length_constant=4.0
+  )
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_length_power_norm_without_power_is_constant_norm():
+  actual = aggregation.length_power_norm(
+      VALUES, MASK, alpha=0.0, length_constant=4.0
+  )
+  np.testing.assert_array_equal(actual, constant_norm(VALUES, MASK))

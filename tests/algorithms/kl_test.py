@@ -11,9 +11,23 @@ from poise_jax.algorithms import kl
 fast_jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
-ESTIMATORS = [kl.k1, kl.k2, kl.k3]
+
+
+def on_policy_unbiased_k3(new, ref, mask):
+  return kl.unbiased_k3(new, jax.lax.stop_gradient(new), ref, mask)
+
+
+ESTIMATORS = [
+    kl.k1,
+    kl.k2,
+    kl.k3,
+    kl.absolute,
+    on_policy_unbiased_k3,
+    kl.k3_value_k2_gradient,
+]
 LOGITS = np.array([0.3, -1.2, 0.8, 0.1])
 REF_LOGITS = np.array([-0.4, 0.2, 0.5, -0.9])
+OLD_LOGITS = np.array([0.9, -0.5, -0.2, 0.4])
 
 
 def softmax(logits):
@@ -27,6 +41,9 @@ def softmax(logits):
         (kl.k1, [0.5, -1.0, 0.0]),
         (kl.k2, [0.125, 0.5, 0.0]),
         (kl.k3, [0.10653066, 0.71828183, 0.0]),
+        (kl.absolute, [0.5, 1.0, 0.0]),
+        (on_policy_unbiased_k3, [0.10653066, 0.71828183, 0.0]),
+        (kl.k3_value_k2_gradient, [0.10653066, 0.71828183, 0.0]),
     ],
 )
 def test_values(estimator, expected):
@@ -70,14 +87,71 @@ def forward_kl(logits):
   return np.sum(q * np.log(q / p))
 
 
+def twice_total_variation(logits):
+  return np.sum(np.abs(softmax(logits) - softmax(REF_LOGITS)))
+
+
 @pytest.mark.parametrize(
     "estimator, divergence",
-    [(kl.k1, lambda _: 0.0), (kl.k2, reverse_kl), (kl.k3, forward_kl)],
+    [
+        (kl.k1, lambda _: 0.0),
+        (kl.k2, reverse_kl),
+        (kl.k3, forward_kl),
+        (kl.absolute, twice_total_variation),
+        (on_policy_unbiased_k3, reverse_kl),
+        (kl.k3_value_k2_gradient, reverse_kl),
+    ],
 )
 def test_gradient_in_the_loss_is_what_the_docstring_says(estimator, divergence):
   np.testing.assert_allclose(
       expected_gradient(estimator), exact_gradient(divergence), atol=1e-6
   )
+
+
+def test_unbiased_k3_allows_for_tokens_of_another_policy():
+  # Value and gradient, averaged over tokens drawn from π_old.
+  old = jnp.asarray(np.log(softmax(OLD_LOGITS)), jnp.float32)[None, None]
+  ref = jnp.asarray(np.log(softmax(REF_LOGITS)), jnp.float32)[None, None]
+
+  def loss(logits, old):
+    new = jax.nn.log_softmax(logits)[None, None]
+    estimate = kl.unbiased_k3(new, old, ref, jnp.ones((1, 1, 4)))
+    return jnp.sum(jax.lax.stop_gradient(jnp.exp(old)) * estimate)
+
+  value, (slopes, to_old) = fast_jit(jax.value_and_grad(loss, argnums=(0, 1)))(
+      jnp.asarray(LOGITS, jnp.float32), old
+  )
+  np.testing.assert_allclose(value, reverse_kl(LOGITS), rtol=1e-6)
+  np.testing.assert_allclose(slopes, exact_gradient(reverse_kl), atol=1e-6)
+  np.testing.assert_array_equal(to_old, np.zeros((1, 1, 4)))
+
+
+def test_unbiased_k3_by_hand():
+  # r = 2 and x = log 4: ℓ = 2 (1/4 - 1 + log 4), slope r x = 2 log 4. The
+  # masked slot gives 0 whatever it holds.
+  new = jnp.array([[[-1.0, np.nan]]])
+  old = jnp.array([[[-1.0 - np.log(2), np.inf]]], jnp.float32)
+  ref = jnp.array([[[-1.0 - np.log(4), np.nan]]], jnp.float32)
+  mask = jnp.array([[[1.0, 0.0]]])
+
+  def total(new):
+    estimate = kl.unbiased_k3(new, old, ref, mask)
+    return jnp.sum(estimate), estimate
+
+  slopes, values = fast_jit(jax.grad(total, has_aux=True))(new)
+  expected = 2 * (0.25 - 1 + np.log(4))
+  np.testing.assert_allclose(values, [[[expected, 0.0]]], rtol=1e-6)
+  np.testing.assert_allclose(slopes, [[[2 * np.log(4), 0.0]]], rtol=1e-6)
+
+
+def test_corrected_gradient_survives_a_far_reference():
+  # At x = -19, exp(-x) is 1.8e8, of which f32 knows no more than 16.
+  new, mask = jnp.array([[[-20.0]]]), jnp.ones((1, 1, 1))
+
+  def total(new):
+    return jnp.sum(on_policy_unbiased_k3(new, jnp.array([[[-1.0]]]), mask))
+
+  np.testing.assert_allclose(fast_jit(jax.grad(total))(new), [[[-19.0]]])
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poise_jax.algorithms import aggregation, ratios
+from poise_jax.algorithms import aggregation, ratios, surrogates
 
 # Compiles faster, runs slower.
 fast_jit = functools.partial(
@@ -14,19 +14,18 @@ fast_jit = functools.partial(
 # One group of two completions, of three and one tokens.
 MASK = jnp.array([[[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]])
 OLD = jnp.array([[[-1.0, -2.0, -0.5], [-3.0, 0.0, 0.0]]])
-RATIO = jnp.array([[[0.5, 1.0, 1.5], [0.5, 1.0, 1.0]]])
+RATIOS = [
+    ratios.log_ratio,
+    ratios.token_ratio,
+    ratios.sequence_ratio,
+    ratios.gspo_token_ratio,
+    ratios.sequence_log_ratio,
+    ratios.sequence_product_ratio,
+]
 
 
 def close(actual, expected):
   np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-7)
-
-
-def value_and_slope(function, x):
-  def both(x):
-    values, pullback = jax.vjp(function, x)
-    return values, pullback(jnp.ones_like(values))[0]
-
-  return fast_jit(both)(x)
 
 
 def test_log_ratio_and_token_ratio():
@@ -41,9 +40,7 @@ def test_log_ratio_and_token_ratio():
   )
 
 
-@pytest.mark.parametrize(
-    "ratio_fn", [ratios.log_ratio, ratios.token_ratio, ratios.sequence_ratio]
-)
+@pytest.mark.parametrize("ratio_fn", RATIOS)
 def test_masked_slots_never_leak(ratio_fn):
   def total(new, old):
     return jnp.sum(ratio_fn(new, old, MASK))
@@ -71,7 +68,7 @@ def test_log_ratio_clamps_the_value_but_not_the_gradient():
   )
 
 
-@pytest.mark.parametrize("ratio_fn", [ratios.log_ratio, ratios.sequence_ratio])
+@pytest.mark.parametrize("ratio_fn", RATIOS)
 def test_the_old_policy_is_a_constant(ratio_fn):
   grads = jax.grad(lambda old: jnp.sum(ratio_fn(OLD + 0.1, old, MASK)))(OLD)
   np.testing.assert_array_equal(grads, np.zeros(OLD.shape))
@@ -92,7 +89,7 @@ def test_sequence_ratio_has_the_gspo_gradient():
 
   def loss(new):
     ratio = ratios.sequence_ratio(new, OLD, MASK)
-    surrogate = ratios.clipped_surrogate(
+    surrogate = surrogates.clipped(
         ratio, adv, clip_eps_low=0.5, clip_eps_high=0.5
     )
     return aggregation.seq_mean(surrogate, MASK)
@@ -102,84 +99,69 @@ def test_sequence_ratio_has_the_gspo_gradient():
   close(fast_jit(jax.grad(loss))(new), [[[first] * 3, [second, 0.0, 0.0]]])
 
 
-def test_clipped_surrogate():
-  # Columns: ratio, advantage, loss, slope in the ratio (0: the clip binds).
-  ratio, adv, loss, slope = jnp.array(
-      [
-          (0.5, 1.0, -0.5, -1.0),
-          (0.5, -1.0, 0.8, 0.0),
-          (1.0, 1.0, -1.0, -1.0),
-          (1.0, -1.0, 1.0, 1.0),
-          (1.5, 1.0, -1.3, 0.0),
-          (1.5, -1.0, 1.5, 1.0),
-          (1.5, 0.0, 0.0, 0.0),
-      ]
-  ).T
+def test_sequence_ratio_is_finite_at_the_limit():
+  # Each log-ratio is cut at 20, hence the mean too.
+  ratio = ratios.sequence_ratio(OLD + 45.0, OLD, MASK)
+  np.testing.assert_allclose(ratio, np.full((1, 2, 3), np.exp(20.0)), rtol=1e-5)
 
-  def surrogate(ratio):
-    return ratios.clipped_surrogate(
-        ratio, adv[None], clip_eps_low=0.2, clip_eps_high=0.3
+
+def test_gspo_token_ratio_has_the_value_of_the_sequence_ratio():
+  new = OLD + jnp.array([[[0.3, -0.9, 0.3], [0.2, 5.0, 5.0]]])
+  low, high = np.exp(-0.1), np.exp(0.2)
+  ratio_fn = fast_jit(ratios.gspo_token_ratio)
+  close(ratio_fn(new, OLD, MASK), [[[low] * 3, [high] * 3]])
+  # ds_t/dlogprob_t = s_i at the same token, 0 elsewhere: weighing the tokens
+  # by 1, 2, 3 and 4 brings out each.
+  weights = jnp.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]])
+  total = lambda x: jnp.sum(weights * ratios.gspo_token_ratio(x, OLD, MASK))
+  expected = [[[low, 2 * low, 3 * low], [4 * high, 0.0, 0.0]]]
+  close(fast_jit(jax.grad(total))(new), expected)
+
+
+def test_gspo_token_has_the_gradient_of_gspo_for_scalar_advantages():
+  rng = np.random.default_rng(1)
+  adv = jnp.asarray(rng.normal(size=(1, 2)), jnp.float32)
+  new = OLD + jnp.asarray(rng.normal(0, 0.3, OLD.shape), jnp.float32)
+
+  def loss(new, ratio_fn):
+    surrogate = surrogates.clipped(
+        ratio_fn(new, OLD, MASK), adv, clip_eps_low=0.1, clip_eps_high=0.5
     )
+    return aggregation.seq_mean(surrogate, MASK)
 
-  losses, slopes = value_and_slope(surrogate, ratio[None, :, None])
-  close(losses[0, :, 0], loss)
-  close(slopes[0, :, 0], slope)
-
-
-def test_advantages_may_be_given_per_token():
-  eps = {"clip_eps_low": 0.2, "clip_eps_high": 0.2}
-  adv = jnp.array([[1.0, -1.0]])
-  per_token = jnp.broadcast_to(adv[..., None], RATIO.shape)
-  expected = [[[-0.5, -1.0, -1.2], [0.8, 1.0, 1.0]]]
-  for given in (adv, adv[..., None], per_token):
-    close(ratios.clipped_surrogate(RATIO, given, **eps), expected)
+  grads = {
+      f: fast_jit(jax.grad(functools.partial(loss, ratio_fn=f)))(new)
+      for f in (ratios.sequence_ratio, ratios.gspo_token_ratio)
+  }
+  close(*grads.values())
+  assert np.any(grads[ratios.sequence_ratio] != 0)
 
 
-def test_dual_clipped_surrogate():
-  # Columns: ratio, advantage, loss, slope in the ratio (0: a clip binds).
-  ratio, adv, loss, slope = jnp.array(
-      [
-          (2.9, -1.0, 2.9, 1.0),
-          (5.0, -1.0, 3.0, 0.0),
-          (5.0, -2.0, 6.0, 0.0),
-          (0.5, -1.0, 0.8, 0.0),
-          (5.0, 1.0, -1.2, 0.0),
-      ]
-  ).T
-
-  def surrogate(ratio):
-    return ratios.dual_clipped_surrogate(
-        ratio, adv[None], clip_eps_low=0.2, clip_eps_high=0.2, dual_clip=3.0
-    )
-
-  losses, slopes = value_and_slope(surrogate, ratio[None, :, None])
-  close(losses[0, :, 0], loss)
-  close(slopes[0, :, 0], slope)
-
-
-@pytest.mark.parametrize(
-    "adv, low, high",
-    # Live ratios: .5, 1, 1.5 in the first completion, .5 in the second.
-    [
-        ([[1.0, 1.0]], 0.0, 0.25),
-        ([[-1.0, 1.0]], 0.25, 0.0),
-        ([[-1.0, -1.0]], 0.5, 0.0),
-        ([[0.0, 0.0]], 0.0, 0.0),
-    ],
-)
-def test_clip_fractions_count_only_where_the_clip_binds(adv, low, high):
-  adv = jnp.array(adv)
-  # The masked slots hold ratios that would count if they were live.
-  ratio = jnp.where(MASK > 0, RATIO, 0.1)
-  close(ratios.clip_fraction_low(ratio, adv, MASK, clip_eps_low=0.2), low)
-  ratio = jnp.where(MASK > 0, RATIO, 9.0)
-  close(ratios.clip_fraction_high(ratio, adv, MASK, clip_eps_high=0.2), high)
-
-
-def test_clip_fractions_of_nothing_are_zero():
+def test_sequence_log_ratio_and_product_ratio():
+  # .3 - .9 + .5 = -.1, and .2 alone: 5 is masked.
+  new = OLD + jnp.array([[[0.3, -0.9, 0.5], [0.2, 5.0, 5.0]]])
+  close(ratios.sequence_log_ratio(new, OLD, MASK), [[-0.1, 0.2]])
+  low, high = np.exp(-0.1), np.exp(0.2)
+  ratio = ratios.sequence_product_ratio(new, OLD, MASK)
+  close(ratio, [[[low] * 3, [high] * 3]])
+  # Summed over its three copies: dR/dlogprob = 3 R at each live token.
+  total = lambda x: jnp.sum(ratios.sequence_product_ratio(x, OLD, MASK))
+  expected = [[[3 * low] * 3, [3 * high, 0.0, 0.0]]]
+  close(fast_jit(jax.grad(total))(new), expected)
   empty = jnp.zeros_like(MASK)
-  adv = jnp.array([[1.0, -1.0]])
-  low = ratios.clip_fraction_low(RATIO, adv, empty, clip_eps_low=0.2)
-  high = ratios.clip_fraction_high(RATIO, adv, empty, clip_eps_high=0.2)
-  assert float(low) == 0.0
-  assert float(high) == 0.0
+  close(ratios.sequence_log_ratio(new, OLD, empty), [[0.0, 0.0]])
+  close(ratios.sequence_product_ratio(new, OLD, empty), np.ones((1, 2, 3)))
+
+
+def test_product_ratio_clamps_the_sum_but_not_its_gradient():
+  # 3 x 10 = 30 and -45: cut to 20 and, per token already, -20.
+  new = jnp.array([[[10.0, 10.0, 10.0], [-45.0, 0.0, 0.0]]])
+  zeros = jnp.zeros((1, 2, 3))
+  ratio_fn = lambda x: ratios.sequence_product_ratio(x, zeros, MASK)
+  high, low = np.exp(20.0), np.exp(-20.0)
+  expected = [[[high] * 3, [low] * 3]]
+  np.testing.assert_allclose(ratio_fn(new), expected, rtol=1e-5)
+  close(ratios.sequence_log_ratio(new, zeros, MASK), [[30.0, -20.0]])
+  grads = fast_jit(jax.grad(lambda x: jnp.sum(ratio_fn(x))))(new)
+  expected = [[[3 * high] * 3, [3 * low, 0.0, 0.0]]]
+  np.testing.assert_allclose(grads, expected, rtol=1e-5)

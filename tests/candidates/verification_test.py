@@ -1,9 +1,10 @@
 """The whole gate, through the real jail."""
 
+import jax.numpy as jnp
 import psutil
 import pytest
 
-from poise_jax.algorithms import catalog
+from poise_jax.algorithms import catalog, properties
 from poise_jax.candidates import artifact, contract, probes, verification
 
 _HEAD = "HPARAMS = {}\ndef init(hparams):\n  return {}\n"
@@ -70,6 +71,27 @@ def test_no_process_is_left_over(jail):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", catalog.names())
-def test_every_source_of_the_catalogue_is_accepted(jail, name):
+def test_catalogue_entries_meet_the_trainer_as_discoveries_do(jail, name):
   verdict = verification.verify(catalog.source(name), jail)
   assert verdict.ok, verdict.findings
+  # Nothing was fixed to the sizes of a batch.
+  shapes = artifact.read(verdict.artifact).metadata.shapes
+  assert (shapes["P"], shapes["T"]) == ("P", "T")
+  loaded = artifact.load(verdict.artifact, name)
+  direct = catalog.make(name)
+  assert loaded.hparams == direct.hparams
+  hparams = {k: jnp.float32(v) for k, v in direct.hparams.items()}
+  batch = probes.suite()["off_policy"]
+  first, second = (
+      contract.compile_step(a, a.init(hparams), batch)(
+          hparams, a.init(hparams), batch
+      )
+      for a in (loaded, direct)
+  )
+  assert first.loss == pytest.approx(second.loss, rel=2e-5, abs=1e-6)
+  largest = abs(second.gradients[0]).max()
+  assert first.gradients[0] == pytest.approx(
+      second.gradients[0], rel=2e-5, abs=2e-6 * largest
+  )
+  assert set(first.state) == set(second.state)
+  assert properties.check(loaded) == ()

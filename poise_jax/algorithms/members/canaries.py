@@ -7,10 +7,15 @@ the loss and the score is broken.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from poise_jax import types
-from poise_jax.algorithms import advantages, aggregation, ratios
+from poise_jax.algorithms import (
+    advantages,
+    aggregation,
+    ratios,
+    surrogates,
+)
+from poise_jax.shapes import Array, Float
 
 ZERO_GRADIENT_HPARAMS = {"clip_eps_low": 0.2, "clip_eps_high": 0.2}
 
@@ -36,7 +41,7 @@ def zero_gradient_loss(
   mask = batch.completion_mask
   adv = advantages.group_centered(batch.rewards)
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
-  surrogate = ratios.clipped_surrogate(
+  surrogate = surrogates.clipped(
       ratio,
       adv,
       clip_eps_low=hparams["clip_eps_low"],
@@ -62,20 +67,18 @@ def sign_flipped_loss(
   mask = batch.completion_mask
   adv = -advantages.group_normalized(batch.rewards, epsilon=hparams["epsilon"])
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
-  surrogate = ratios.clipped_surrogate(
+  surrogate = surrogates.clipped(
       ratio,
       adv,
       clip_eps_low=hparams["clip_eps_low"],
       clip_eps_high=hparams["clip_eps_high"],
   )
   loss = aggregation.token_mean(surrogate, mask)
-  metrics = {
-      "advantages/mean_abs": jnp.mean(jnp.abs(adv)),
-      "clip_ratio/low_mean": ratios.clip_fraction_low(
-          ratio, adv, mask, clip_eps_low=hparams["clip_eps_low"]
-      ),
-      "clip_ratio/high_mean": ratios.clip_fraction_high(
-          ratio, adv, mask, clip_eps_high=hparams["clip_eps_high"]
-      ),
-  }
+  metrics = surrogates.clip_metrics(
+      ratio,
+      adv,
+      mask,
+      clip_eps_low=hparams["clip_eps_low"],
+      clip_eps_high=hparams["clip_eps_high"],
+  )
   return loss, state, metrics
