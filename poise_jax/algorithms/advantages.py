@@ -277,11 +277,12 @@ def component_normalized(
   """Standardises each reward component apart, adds, whitens.
 
     z_ik = (c_ik - μ_k) / (σ_k + epsilon)      μ, σ over the group
-    A = whitened_i( Σ_k w_k z_ik )             over the batch
+    A_i = Σ_k w_k z_ik / (σ_batch + epsilon)   σ_batch of the sums
 
   Components that cancel in a sum of rewards keep their signal, and weights
   act after the scales are gone. Where all components of all groups are equal
-  A is exactly 0.
+  A is exactly 0. The sums have mean 0 already, so that whitening them is to
+  divide.
 
   See "GDPO" by Liu et al. (https://arxiv.org/abs/2601.05242).
 
@@ -294,7 +295,7 @@ def component_normalized(
   scores = group_normalized(components, ddof=ddof, epsilon=epsilon)
   weights = jnp.broadcast_to(jax.lax.stop_gradient(weights), scores.shape)
   total = jnp.sum(weights * scores, axis=2)
-  return whitened(total, ddof=ddof, epsilon=epsilon)
+  return total / (batch_std(total, ddof=ddof) + epsilon)
 
 
 def token_whitened(

@@ -132,7 +132,8 @@ def geometric_filter(
     1 if low <= exp( (1/L_i) Σ_t log w_t ) <= high, else 0
 
   A filter only, which does not grow stricter with length. verl calls it
-  `seq_mean_k1` and has presets of about [0.999, 1.001].
+  `seq_mean_k1`, with bounds on the reciprocal; it takes the dropped tokens out
+  of the mask, and has presets of about [0.999, 1.001].
 
   Args:
     old_logprobs: of π_old, as the trainer computes them.

@@ -90,7 +90,7 @@ def unbiased_k3(
   likely weighs much.
 
   See "DeepSeek-V3.2" (https://arxiv.org/abs/2512.02556); TRL has it as
-  `use_bias_correction_kl`.
+  `use_bias_correction_kl`, on by default in 1.16.
 
   Args:
     logprobs: of π.

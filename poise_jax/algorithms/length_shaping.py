@@ -36,6 +36,7 @@ def tempered_failures(
   """
   advantages = jax.lax.stop_gradient(advantages)
   valid = jax.lax.stop_gradient(format_valid)
+  lengths = jax.lax.stop_gradient(lengths)
   total = jnp.sum(lengths * valid, axis=1, keepdims=True)
   mean = total / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1.0)
   relative = jnp.clip(lengths / jnp.where(mean > 0, mean, 1.0), low, high)

@@ -103,7 +103,7 @@ def test_gradients_are_stopped():
     ones = jnp.ones_like(values)
     parts = [
         length_shaping.efficiency(values, ones),
-        length_shaping.tempered_failures(-values, ones, ones),
+        length_shaping.tempered_failures(-values, values, ones),
         length_shaping.over_length(values, ones),
         length_shaping.relative_length(values, ones),
         length_shaping.length_power(values, values, power=0.5),

@@ -268,8 +268,10 @@ def reinforce_pp_loss(
   """
   mask = batch.completion_mask
   divergence = kl.k1(batch.old_logprobs, batch.ref_logprobs, mask)
+  # Whitening does not see the shift; in f32 a large reward hides the penalty.
+  shifted = batch.rewards - jnp.min(batch.rewards)
   returns = advantages.penalized_returns(
-      batch.rewards, divergence, coefficient=hparams["kl_coef"]
+      shifted, divergence, coefficient=hparams["kl_coef"]
   )
   adv = advantages.token_whitened(returns, mask, epsilon=hparams["epsilon"])
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
@@ -305,8 +307,9 @@ def reinforce_pp_baseline_loss(
   the gradient of KL(π || π_ref).
 
   Reconstructed: ddof, epsilon and kl_coef.
-  Peers: verl, OpenRLHF and ms-swift. verl whitens over tokens, so that long
-  completions weigh more in the mean and the deviation.
+  Peers: verl, OpenRLHF and ms-swift. verl whitens over tokens, with 1e-8
+  inside the root, so that long completions weigh more in the mean and the
+  deviation.
   Source: REINFORCE++ (https://arxiv.org/abs/2501.03262).
   """
   mask = batch.completion_mask
@@ -352,7 +355,8 @@ def gdpo_loss(
 
   Reconstructed: equal weights; ddof and epsilon are TRL's.
   Peers: TRL with multi_objective_aggregation "normalize_then_sum"; verl,
-  which whitens over tokens, so that long completions weigh more; NeMo.
+  which, with epsilon 1e-6, whitens over tokens with 1e-8 inside the root, so
+  that long completions weigh more; NeMo.
   Source: GDPO (https://arxiv.org/abs/2601.05242).
   """
   mask = batch.completion_mask

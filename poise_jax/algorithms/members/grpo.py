@@ -115,6 +115,7 @@ def dr_grpo_loss(
 
   Peers: TRL with loss_type "dr_grpo" and scale_rewards "none". verl and tunix
   divide by the padded width of the batch at hand unless told a constant.
+  TRL's N counts completions without tokens.
   Source: Understanding R1-Zero-Like Training
   (https://arxiv.org/abs/2503.20783).
   """
@@ -224,9 +225,10 @@ def grpo_deepseek_loss(
   A token of a long completion weighs less than one of a short completion.
 
   Reconstructed: the population form of σ, epsilon and the clip.
-  Peers: TRL with loss_type "grpo" and beta 0.04, verl with
-  seq-mean-token-mean and low_var_kl (k3, its value clamped to ±10), tunix
-  with another KL: all with the sample deviation.
+  Peers: TRL with loss_type "grpo", beta 0.04 and use_bias_correction_kl=False
+  (its default multiplies k3 by the ratio), and a mean that counts completions
+  without tokens; verl with seq-mean-token-mean and low_var_kl (k3, its value
+  clamped to ±10), tunix with another KL: all with the sample deviation.
   Source: DeepSeekMath (https://arxiv.org/abs/2402.03300).
   """
   mask = batch.completion_mask
@@ -264,7 +266,8 @@ def grpo_trl_loss(
 
   Peers: TRL, where the denominator of the mean covers the batch that was
   generated together, and a correction for the sampler is multiplied in when
-  vLLM generates.
+  vLLM generates. With beta > 0, TRL 1.16 multiplies k3 by the ratio
+  (`use_bias_correction_kl`, on by default); k3 alone, as here, is False.
   Source: TRL, GRPOTrainer (https://github.com/huggingface/trl).
   """
   mask = batch.completion_mask
@@ -305,8 +308,8 @@ def grpo_verl_loss(
   The second clip matters only where a token became dual_clip times likelier.
 
   Peers: verl, which gives a group of one its raw reward as advantage, and
-  whose token mean depends on the size of micro-batches. With use_kl_loss it
-  adds 0.001 k3.
+  whose token mean is over a mini-batch, however that is split into
+  micro-batches (version 0.9.1). With use_kl_loss it adds 0.001 k3.
   Source: verl (https://github.com/verl-project/verl).
   """
   mask = batch.completion_mask
@@ -344,8 +347,8 @@ def grpo_tunix_loss(
   gradient is that of log π whatever π_ref is, and on-policy E[∇ log π] = 0.
   The term moves the value of the loss and adds noise.
 
-  Peers: tunix with its default kl_loss_mode "kl". TRL and verl put k3 there,
-  off by default.
+  Peers: tunix with its default kl_loss_mode "kl". TRL puts k3 times the ratio
+  there, verl k3, both off by default.
   Source: tunix (https://github.com/google/tunix).
   """
   mask = batch.completion_mask

@@ -169,7 +169,9 @@ def icepop_loss(
 
   Reconstructed: clip and epsilon.
   Peers: TRL (`token_mask`, with only an upper bound by default), verl
-  (`rollout_rs` on tokens) and NeMo ("icepop").
+  (`rollout_is=token` with `rollout_is_threshold="0.5_5.0"`; its `rollout_rs`
+  on tokens bounds the reciprocal of w, does not weigh, and takes the dropped
+  tokens out of the denominator) and NeMo ("icepop").
   Source: Every Step Evolves (https://arxiv.org/abs/2510.18855).
   """
   mask = batch.completion_mask

@@ -84,7 +84,8 @@ def opo_loss(
   completions. Published for exactly one update a batch, without KL, entropy
   or deviation.
 
-  Peers: verl, where a group of one has baseline 0; here it has A = 0.
+  Peers: verl; -A log π there is its policy loss "gpg", its default is the
+  clipped ratio. A group of one has baseline 0 there; here it has A = 0.
   Source: On-Policy RL with Optimal Reward Baseline
   (https://arxiv.org/abs/2505.23585).
   """
@@ -110,7 +111,7 @@ def gpg_loss(
   Left out: the divisor F_norm, 1 by default, and the sampling that replaces
   groups of equal rewards.
   Peers: the authors' code adds 1e-5 to 1/alpha. verl counts completions whose
-  reward is not zero instead of N_active.
+  reward is not zero instead of N_active, and averages over tokens by default.
   Source: GPG (https://arxiv.org/abs/2504.02546).
   """
   mask = batch.completion_mask

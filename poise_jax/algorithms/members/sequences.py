@@ -59,7 +59,7 @@ def gspo_loss(
   Peers: TRL has it as importance_sampling_level="sequence" with
   loss_type="grpo", and divides by the deviation with ddof 1 plus 1e-4; also
   SkyRL, slime, NeMo-RL and EasyDeL. "gspo" in verl and "gspo-token" in tunix
-  are `gspo_token`.
+  are `gspo_token`. TRL's mean counts completions without tokens.
   Source: Group Sequence Policy Optimization
   (https://arxiv.org/abs/2507.18071).
   """
@@ -134,8 +134,9 @@ def gmpo_loss(
   An outlier token is clipped alone instead of its completion, so the range
   can be wide: exp(±.4) is .67 to 1.49.
 
-  Peers: "geo_mean" in verl, which averages over all rows, those without any
-  token included; experimental in TRL; ms-swift has something close.
+  Peers: "geo_mean" in verl and GMPOTrainer, experimental, in TRL; both
+  average over all rows, those without any token included; ms-swift has
+  something close.
   Source: Geometric-Mean Policy Optimization
   (https://arxiv.org/abs/2507.20673).
   """
@@ -252,8 +253,9 @@ def rloo_trl_loss(
   clipped in a second update. `rloo` is the form with token ratios and no KL.
 
   Peers: TRL RLOOTrainer at its defaults (beta .05, no normalisation of
-  advantages, no clip of rewards); it does not clamp the log of R. verl,
-  tunix and SkyRL have the advantage alone, under a ratio and clip of tokens.
+  advantages, no clip of rewards); it does not clamp the log of R, and its
+  mean counts completions without tokens. verl, tunix and SkyRL have the
+  advantage alone, under a ratio and clip of tokens.
   Source: Back to Basics (https://arxiv.org/abs/2402.14740).
   """
   mask = batch.completion_mask

@@ -78,8 +78,8 @@ def scalerl_loss(
   policy that sampled, as its sampler reports it. Leaving out prompts that are
   nearly solved is up to the sampler.
 
-  Reconstructed: that the deviation is of the kept completions alone, and
-  epsilon.
+  Reconstructed: that the ratio is to the sampler and not to π_old, that the
+  deviation is of the kept completions alone, and epsilon.
   Peers: TRL's scale_rewards="batch" takes the deviation of the raw rewards,
   all groups included, instead of that of the centred ones.
   Source: The Art of Scaling Reinforcement Learning Compute for LLMs
@@ -113,7 +113,8 @@ def sapo_loss(
   On policy the gradient is that of the plain ratio. Off policy it fades and
   never stops; that of bad tokens fades faster, for they lift all others.
 
-  Peers: TRL and verl, the same.
+  Peers: TRL and verl, the same but for the sample deviation; TRL's mean
+  counts completions without tokens.
   Source: Soft Adaptive Policy Optimization
   (https://arxiv.org/abs/2511.20347).
   """

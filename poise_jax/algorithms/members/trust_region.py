@@ -50,7 +50,8 @@ def dppo_tv_loss(
   Reconstructed: the thresholds, which are the clip range of verl.
   Peers: verl's dppo_tv is this, with its clip range as thresholds and
   old_log_prob as here. prime-rl measures from the sampler, adds a squared
-  log-ratio and does not cap the ratio.
+  log-ratio and does not cap the ratio. verl's ratio cap is clip_ratio_c, 3
+  unless set; the 20 in its function is never reached.
   Source: DPPO (https://arxiv.org/abs/2602.04879).
   """
   mask = batch.completion_mask
@@ -90,6 +91,7 @@ def dppo_kl_loss(
 
   Reconstructed: the threshold, which is the clip range of verl.
   Peers: verl's dppo_kl has one threshold for each sign of A, its clip range.
+  Its ratio cap is 3 unless set, as in dppo_tv.
   Source: DPPO (https://arxiv.org/abs/2602.04879).
   """
   mask = batch.completion_mask
@@ -129,7 +131,7 @@ def clip_cov_loss(
   choices. Dropped tokens stay in the denominator.
 
   Reconstructed: the expectation in place of the choice.
-  Peers: verl draws the tokens in each micro-batch, from an unseeded
+  Peers: verl draws the tokens in each micro-batch, from torch's global
   generator; k counts the tokens of the micro-batch.
   Source: The Entropy Mechanism of Reinforcement Learning for Reasoning
   Language Models (https://arxiv.org/abs/2505.22617).

@@ -281,13 +281,14 @@ def test_msa_grpo(run, member, arrays):
 
 
 def test_sa_grpo(run, member, arrays):
-  # Groups of eight with 2, 4, 6 and 8 right: mean of the batch 5/8. Half
-  # way, the anchors are 7/16, 9/16, 11/16 and 13/16; scale 1/2.
+  # Groups of eight with 2, 4, 6 and 8 right: mean of the batch 5/8. A quarter
+  # of the group, three of the batch: anchors 17/32 and so on; scale 1/2.
   counts = np.array([2, 4, 6, 8])
   correct = (np.arange(8) < counts[:, None]) * 1.0
   arrays = eights(arrays, correct, [1] * 8, [3] * 8)
-  adv = advantages_of(run, member(poise_scaling, "sa_grpo"), arrays)
-  anchors = np.array([7, 9, 11, 13])[:, None] / 16
+  algorithm = member(poise_scaling, "sa_grpo", alpha=0.25)
+  adv = advantages_of(run, algorithm, arrays)
+  anchors = np.array([17, 19, 21, 23])[:, None] / 32
   close(adv, 2 * (correct - anchors))
 
 
@@ -378,5 +379,6 @@ def test_msa_grpo_in_float64(member, agrees_with_float64):
 
 
 def test_sa_grpo_in_float64(member, agrees_with_float64):
-  algorithm = member(poise_scaling, "sa_grpo", kl_coef=0.3, entropy_coef=0.1)
+  constants = {"alpha": 0.25, "kl_coef": 0.3, "entropy_coef": 0.1}
+  algorithm = member(poise_scaling, "sa_grpo", **constants)
   agrees_with_float64(algorithm, sa_oracle)
