@@ -1,187 +1,82 @@
-"""Times what is built in, side by side.
+"""Times fixed workloads.
 
-python launch/benchmark.py --losses=
-python launch/benchmark.py --losses='gspo|tpo' --prompts=256 --json=-
+  python launch/benchmark.py --suite=losses [--match='gspo|tpo'] [--out=F.json]
+  python launch/benchmark.py --suite=train       # W1: rollout and update
+  python launch/benchmark.py --suite=rollout     # W2: rollout alone
+  python launch/benchmark.py --suite=candidate   # source to compiled loss
 
-Absolute times depend on the machine and on what else it does. Every round
-times all losses one after the other, and a loss is judged by its ratio to
-plain GRPO in the same round: the median and the quartiles over the rounds.
+Absolute times depend on the machine and on what else it does: compare within
+one run. W1 and W2 are a Qwen2 of 4 layers, 128 wide, 512 tokens, in f32; W1
+samples 32 x 8 completions of 64 tokens and makes one update, W2 samples 64 of
+128 tokens.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 import json
-import os
 import pathlib
-import re
-import statistics
 import sys
-import time
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import app, flags
-import jax
-import jax.numpy as jnp
-import numpy as np
 
-from poise_jax import types
 from poise_jax.algorithms import catalog
+from poise_jax.benchmarks import candidate, losses, policy, timing
 
-_LOSSES = flags.DEFINE_string(
-    "losses", None, "Times the losses whose names match this expression."
+_SUITE = flags.DEFINE_enum(
+    "suite", None, ["losses", "train", "rollout", "candidate"], "What to time."
 )
-_PROMPTS = flags.DEFINE_integer("prompts", 64, "Prompts in a batch.", 1)
-_GROUP_SIZE = flags.DEFINE_integer("group_size", 8, "Completions a prompt.", 1)
-_TOKENS = flags.DEFINE_integer("tokens", 1024, "Tokens a completion.", 1)
+_MATCH = flags.DEFINE_string(
+    "match", "", "Losses or candidates whose names match this expression."
+)
+_PROMPTS = flags.DEFINE_integer("prompts", 64, "Prompts, for losses.", 1)
+_GROUP_SIZE = flags.DEFINE_integer("group_size", 8, "Completions each.", 1)
+_TOKENS = flags.DEFINE_integer("tokens", 1024, "Tokens of each.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 21, "Rounds.", 1)
-_JSON = flags.DEFINE_string("json", None, "File for the figures; - prints.")
-
-REFERENCE = "grpo"
+_OUT = flags.DEFINE_string("out", None, "File for the figures as JSON.")
 
 
-def make_batch(
-    prompts: int, group_size: int, tokens: int, seed: int = 0
-) -> types.RolloutBatch:
-  """Makes a batch of uneven lengths, a little off-policy, half correct."""
-  rng = np.random.default_rng(seed)
-  shape = (prompts, group_size, tokens)
-  lengths = rng.integers(1, tokens + 1, shape[:2])
-  mask = np.arange(tokens) < lengths[..., None]
-  old = -rng.exponential(0.5, shape)
-  correct = rng.uniform(size=shape[:2]) < rng.uniform(size=(prompts, 1))
-  valid = correct | (rng.uniform(size=shape[:2]) < 0.9)
-  drift = rng.normal(0.0, 0.1, shape)
-
-  def f32(values: np.ndarray) -> jax.Array:
-    return jnp.asarray(values, jnp.float32)
-
-  return types.RolloutBatch(
-      logprobs=f32((old + drift) * mask),
-      entropy=f32(rng.uniform(0.0, 2.0, shape) * mask),
-      old_logprobs=f32(old * mask),
-      sampler_logprobs=f32((old + 0.1 * drift) * mask),
-      ref_logprobs=f32((old - drift) * mask),
-      completion_mask=f32(mask),
-      rewards=f32(correct),
-      correct=f32(correct),
-      format_valid=f32(valid),
-      truncated=f32(lengths == tokens),
-      lengths=f32(lengths),
-      staleness=jnp.zeros(shape[:2]),
-      reward_components=f32(np.stack([correct, valid], axis=-1)),
-      history_pass_rate=f32(rng.uniform(size=prompts)),
-      step=jnp.asarray(1, jnp.int32),
-      progress=jnp.asarray(0.1, jnp.float32),
-  )
-
-
-def compile_loss(
-    algorithm: types.Algorithm, batch: types.RolloutBatch
-) -> Callable[[], Any]:
-  """Compiles value, gradients, next state and metrics on one batch."""
-  state = algorithm.init(algorithm.hparams)
-
-  def objective(
-      tokens: Mapping[str, jax.Array],
-      hparams: types.HParams,
-      state: types.State,
-      batch: types.RolloutBatch,
-  ) -> tuple[jax.Array, Any]:
-    moved = types.RolloutBatch(**(vars(batch) | tokens))
-    loss, *rest = algorithm.loss(hparams, state, moved)
-    return loss, rest
-
-  step = jax.jit(jax.value_and_grad(objective, has_aux=True))
-  tokens = {"logprobs": batch.logprobs, "entropy": batch.entropy}
-  arguments = jax.device_put((tokens, algorithm.hparams, state, batch))
-  compiled = step.lower(*arguments).compile()
-  return lambda: jax.block_until_ready(compiled(*arguments))
-
-
-def measure(
-    work: Mapping[str, Callable[[], Any]], rounds: int
-) -> dict[str, list[float]]:
-  """Times every function once a round, in seconds."""
-  for function in work.values():
-    function()
-  times: dict[str, list[float]] = {name: [] for name in work}
-  for index in range(rounds):
-    for name, function in work.items():
-      start = time.perf_counter()
-      function()
-      times[name].append(time.perf_counter() - start)
-    if sys.stderr.isatty():
-      print(f"\rround {index + 1}/{rounds}", end="", file=sys.stderr)
-  return times
-
-
-def summarise(
-    times: Mapping[str, Sequence[float]], reference: str
-) -> dict[str, dict[str, float]]:
-  """Reduces times to medians, and to ratios to the reference by round."""
-  summary = {}
-  for name, values in times.items():
-    pairs = zip(values, times[reference], strict=True)
-    ratios = [own / other for own, other in pairs]
-    low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
-    summary[name] = {
-        "milliseconds": 1e3 * statistics.median(values),
-        "ratio": float(middle),
-        "ratio_low": float(low),
-        "ratio_high": float(high),
-    }
-  return summary
-
-
-def table(summary: Mapping[str, Mapping[str, float]]) -> str:
-  """Writes the figures as Markdown, slowest first."""
-  rows = [
-      "| loss | ms | x grpo (quartiles) |",
-      "|---|---|---|",
-  ]
-  for name, row in sorted(summary.items(), key=lambda x: -x[1]["ratio"]):
-    spread = f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
-    rows.append(
-        f"| {name} | {row['milliseconds']:.2f} | {row['ratio']:.2f} ({spread}) |"
-    )
-  return "\n".join(rows)
-
-
-def losses(pattern: str) -> dict[str, Any]:
-  """Times the members of the catalogue that match, and the reference."""
-  names = [n for n in catalog.names() if re.search(pattern, n)]
+def run(suite: str) -> tuple[dict, str]:
+  """Runs one suite: its figures, and a table of them."""
+  rounds = _ROUNDS.value
+  if suite == "losses":
+    sizes = (_PROMPTS.value, _GROUP_SIZE.value, _TOKENS.value)
+    figures = losses.run(_MATCH.value, *sizes, rounds)
+    return figures, losses.table(figures)
+  if suite == "train":
+    figures = policy.run_train(policy.W1, rounds)
+    return figures, policy.table(figures)
+  if suite == "rollout":
+    figures = policy.run_rollout(policy.W2, rounds)
+    return figures, policy.table(figures)
+  names = [n for n in catalog.names() if _MATCH.value in n][:10]
   if not names:
-    fail(f"--losses={pattern} matches none of: {', '.join(catalog.names())}")
-  sizes = (_PROMPTS.value, _GROUP_SIZE.value, _TOKENS.value)
-  batch = make_batch(*sizes)
-  work = {
-      name: compile_loss(catalog.make(name), batch)
-      for name in dict.fromkeys([REFERENCE, *names])
-  }
-  summary = summarise(measure(work, _ROUNDS.value), REFERENCE)
-  print(
-      f"value, gradients, state and metrics on {' x '.join(map(str, sizes))}"
-      f" tokens, {jax.devices()[0].device_kind},"
-      f" {len(os.sched_getaffinity(0))} cores, {_ROUNDS.value} rounds\n"
-  )
-  print(table(summary))
-  return {"sizes": sizes, "rounds": _ROUNDS.value, "losses": summary}
+    raise ValueError(f"--match={_MATCH.value} is in no name of the catalogue")
+  figures = candidate.run(names)
+  return figures, candidate.table(figures)
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs the benchmarks that the flags ask for."""
+  """Runs the suite that the flags ask for."""
   if argv[1:]:
     fail(f"unexpected argument {argv[1]!r}: use --flag=value")
-  if _LOSSES.value is None:
-    fail("say what to time: --losses=EXPRESSION, or --losses= for all")
+  if _SUITE.value is None:
+    fail("say what to time: --suite=losses, train, rollout or candidate")
   try:
-    re.compile(_LOSSES.value)
-  except re.error as error:
-    fail(f"--losses={_LOSSES.value} is not a regular expression: {error}")
-  text = json.dumps(losses(_LOSSES.value), indent=2)
-  if _JSON.value == "-":
-    print(text)
-  elif _JSON.value:
-    pathlib.Path(_JSON.value).write_text(text + "\n", "utf-8")
+    figures, table = run(_SUITE.value)
+  except ValueError as error:
+    fail(str(error))
+  machine = timing.machine()
+  print(
+      f"{_SUITE.value} on {machine['device']}, {machine['cores']} cores, load"
+      f" {machine['load']:.1f}, {_ROUNDS.value} rounds\n"
+  )
+  print(table)
+  if _OUT.value:
+    whole = {"suite": _SUITE.value, "machine": machine} | figures
+    try:
+      pathlib.Path(_OUT.value).write_text(json.dumps(whole, indent=2) + "\n")
+    except OSError as error:
+      fail(f"--out={_OUT.value}: {error.strerror}")
 
 
 def fail(message: str) -> NoReturn:

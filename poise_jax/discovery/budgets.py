@@ -8,7 +8,7 @@ carries the name.
 import dataclasses
 
 from poise_jax.evaluation import suite
-from poise_jax.training import loop
+from poise_jax.training import config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Budget:
   """
 
   name: str
-  train: loop.TrainConfig
+  train: config.TrainConfig
   evaluate: suite.SuiteConfig
 
 
 QUICK = Budget(
     "quick",
-    loop.TrainConfig(
+    config.TrainConfig(
         steps=16,
         prompts=16,
         group_size=8,
@@ -41,7 +41,7 @@ QUICK = Budget(
 
 STANDARD = Budget(
     "standard",
-    loop.TrainConfig(
+    config.TrainConfig(
         steps=18,
         prompts=24,
         group_size=8,
@@ -54,7 +54,7 @@ STANDARD = Budget(
 
 CONFIRM = Budget(
     "confirm",
-    loop.TrainConfig(
+    config.TrainConfig(
         steps=32,
         prompts=24,
         group_size=8,

@@ -109,7 +109,9 @@ class Laboratory:
     self.base_sha256 = checkpoint.sha256
     self.versions = versions()
     self._params = checkpoint.params
-    self._train = loop.make_train(checkpoint.graphdef, tokenizer, budget.train)
+    self._train = loop.make_train(
+        checkpoint.graphdef, checkpoint.params, tokenizer, budget.train
+    )
     self._evaluate = suite.make_evaluate(
         checkpoint.graphdef, tokenizer, budget.evaluate
     )

@@ -32,10 +32,10 @@ def rotary_angles(
 def rotate(
     x: Float[Array, "B H S D"], angles: Float[Array, "S D"]
 ) -> Float[Array, "B H S D"]:
-  """Turns feature pairs (j, j + D/2) of every head by `angles`."""
+  """Turns feature pairs (j, j + D/2) of every head by `angles`, in f32."""
   low, high = jnp.split(x, 2, axis=-1)
   turned = jnp.concatenate([-high, low], axis=-1)
-  return x * jnp.cos(angles) + turned * jnp.sin(angles)
+  return (x * jnp.cos(angles) + turned * jnp.sin(angles)).astype(x.dtype)
 
 
 def attend(

@@ -3,7 +3,7 @@
 See "Qwen2 Technical Report" (https://arxiv.org/abs/2407.10671).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from poise_jax import sharding
 from poise_jax.models import attention, dense, kv_cache
 
 Cache = tuple[kv_cache.LayerCache, ...]
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,13 +165,17 @@ class Transformer(nnx.Module):
     self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
   def hidden(
-      self, tokens: Int[Array, "B S"], prefix: Cache | None = None
+      self,
+      tokens: Int[Array, "B S"],
+      prefix: Cache | None = None,
+      wrap_block: Wrap = lambda block: block,
   ) -> tuple[Float[Array, "B S N"], Cache]:
     """Final hidden states of whole rows, and the cache they leave.
 
     Args:
       tokens: the rows.
       prefix: cache of tokens that come before, if any.
+      wrap_block: applied to each block; `jax.checkpoint` for example.
 
     Returns:
       Hidden states of `tokens`, and the cache of prefix and tokens.
@@ -182,7 +188,8 @@ class Transformer(nnx.Module):
         if prefix
         else [kv_cache.LayerCache] * len(self.layers)
     )
-    return self._run(tokens, start + jnp.arange(length), mask, adders)
+    positions = start + jnp.arange(length)
+    return self._run(tokens, positions, mask, adders, wrap_block)
 
   def decode(
       self,
@@ -205,17 +212,25 @@ class Transformer(nnx.Module):
       positions: Int[Array, "S"],
       mask: Bool[Array, "S U"],
       adders: Sequence[attention.AddToCache],
+      wrap_block: Wrap = lambda block: block,
   ) -> tuple[Float[Array, "B S N"], Cache]:
-    x = self.embed_tokens(tokens)
+    # Gathering the table once, and keeping rows where they are, saves the
+    # compiler from splitting hidden states by width.
+    embedding = sharding.constrain(self.embed_tokens.embedding[...], "vocab")
+    x = sharding.constrain(jnp.take(embedding, tokens, axis=0), "completion")
     caches = []
     for layer, add_to_cache in zip(self.layers, adders, strict=True):
-      x, cache = layer(x, positions, mask, add_to_cache)
+      block = functools.partial(
+          layer, positions=positions, mask=mask, add_to_cache=add_to_cache
+      )
+      x, cache = wrap_block(block)(x)
       caches.append(cache)
     return self.norm(x), tuple(caches)
 
   def logits(self, x: Float[Array, "*B N"]) -> Float[Array, "*B V"]:
     """f32 logits of hidden states, by the transposed embedding."""
-    return self.embed_tokens.attend(x).astype(jnp.float32)
+    embedding = self.embed_tokens.embedding[...]
+    return jnp.dot(x, embedding.T, preferred_element_type=jnp.float32)
 
   def __call__(self, tokens: Int[Array, "B S"]) -> Float[Array, "B S V"]:
     """Logits at every position of whole rows."""

@@ -1,7 +1,8 @@
 """What the verifier and the policies say of completions."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 from numpy.typing import NDArray
 
+from poise_jax import sharding
 from poise_jax.models import kv_cache
 from poise_jax.rollout import generate
 from poise_jax.rollout import tokenizer as tokenizer_lib
@@ -30,8 +32,11 @@ def grade_groups(
     problems: Sequence[arithmetic.Problem],
     completions: generate.Completions,
 ) -> Grades:
-  """Grades completions; rows of one problem are consecutive."""
-  tokens, mask, finished = jax.device_get(
+  """Grades completions; rows of one problem are consecutive.
+
+  With several processes all of them call it, and get the grades of all rows.
+  """
+  tokens, mask, finished = sharding.fetch(
       (completions.tokens, completions.mask, completions.finished)
   )
   lengths = mask.sum(axis=1).astype(np.int32)
@@ -69,15 +74,76 @@ ScoreFn = Callable[
 ]
 
 
-def make_score_tokens(graphdef: nnx.GraphDef) -> ScoreFn:
+@dataclasses.dataclass(frozen=True)
+class ScoreOptions:
+  """How a forward pass trades memory, time and precision.
+
+  Attributes:
+    chunk: tokens of a completion for which logits exist at one time; 0 is all
+      of them. With it no array of [N, T, vocabulary] is ever made, in the
+      forward or the backward pass.
+    compute_dtype: of weights and activations; logits, log-probabilities and
+      entropies are f32 in any case.
+    remat: what the backward pass computes again, of `REMAT`.
+  """
+
+  chunk: int = 0
+  compute_dtype: str = "float32"
+  remat: str = "none"
+
+  def __post_init__(self):
+    if self.chunk < 0:
+      raise ValueError(f"`chunk` must be >= 0 tokens, got {self.chunk}")
+    if self.compute_dtype not in ("float32", "bfloat16"):
+      raise ValueError(
+          "`compute_dtype` must be float32 or bfloat16, got"
+          f" {self.compute_dtype!r}"
+      )
+    if self.remat not in REMAT:
+      raise ValueError(
+          f"`remat` must be one of {', '.join(REMAT)}, got {self.remat!r}"
+      )
+
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+_as_it_is: Wrap = lambda function: function
+
+# Name -> what wraps each block of the policy, and what wraps all of it.
+REMAT: Mapping[str, tuple[Wrap, Wrap]] = {
+    "none": (_as_it_is, _as_it_is),
+    "block": (jax.checkpoint, _as_it_is),
+    "full": (_as_it_is, jax.checkpoint),
+}
+
+
+def make_score_tokens(
+    graphdef: nnx.GraphDef, options: ScoreOptions = ScoreOptions()
+) -> ScoreFn:
   """Makes the forward pass of training; not jitted, for others to compose.
 
   A prompt is read once for all completions of its group.
+
+  Args:
+    graphdef: structure of the policy.
+    options: none changes the result beyond rounding.
 
   Returns:
     A function of (params, prompts, completion tokens, mask); the N / P
     completions of one prompt are consecutive rows.
   """
+  wrap_block, wrap_all = REMAT[options.remat]
+  dtype = jnp.dtype(options.compute_dtype)
+
+  def hidden_states(
+      params: nnx.State, prompts: Int[Array, "P S"], tokens: Int[Array, "N T"]
+  ) -> Float[Array, "N T D"]:
+    model = nnx.merge(graphdef, params)
+    copies = tokens.shape[0] // prompts.shape[0]
+    prompt_states, cache = model.hidden(prompts, wrap_block=wrap_block)
+    prefix = tuple(kv_cache.tile(layer, copies) for layer in cache)
+    states, _ = model.hidden(tokens[:, :-1], prefix, wrap_block)
+    first = jnp.repeat(prompt_states[:, -1:], copies, axis=0)
+    return jnp.concatenate([first, states], axis=1)
 
   def score_tokens(
       params: nnx.State,
@@ -85,19 +151,56 @@ def make_score_tokens(graphdef: nnx.GraphDef) -> ScoreFn:
       tokens: Int[Array, "N T"],
       mask: Float[Array, "N T"],
   ) -> TokenScores:
-    model = nnx.merge(graphdef, params)
-    copies = tokens.shape[0] // prompts.shape[0]
-    prompt_states, cache = model.hidden(prompts)
-    prefix = tuple(kv_cache.tile(layer, copies) for layer in cache)
-    states, _ = model.hidden(tokens[:, :-1], prefix)
-    first = jnp.repeat(prompt_states[:, -1:], copies, axis=0)
-    logits = model.logits(jnp.concatenate([first, states], axis=1))
-    logprobs = jax.nn.log_softmax(logits)
-    # A one-hot product: its gradient is dense, where take's is a scatter.
-    chosen = jnp.sum(
-        logprobs * jax.nn.one_hot(tokens, logits.shape[-1]), axis=-1
-    )
-    entropy = -jnp.sum(jnp.exp(logprobs) * logprobs, axis=-1)
-    return TokenScores(chosen * mask, entropy * mask)
+    params = jax.tree.map(lambda p: p.astype(dtype), params)
+    states = wrap_all(hidden_states)(params, prompts, tokens)
+    logits_of = nnx.merge(graphdef, params).logits
+    if not options.chunk or options.chunk >= tokens.shape[1]:
+      scores = _score(logits_of(states), tokens)
+    else:
+      scores = _score_in_chunks(logits_of, states, tokens, options.chunk)
+    return TokenScores(*(score * mask for score in scores))
 
   return score_tokens
+
+
+def _score(
+    logits: Float[Array, "N T V"], tokens: Int[Array, "N T"]
+) -> TokenScores:
+  """Log-probability of each token, entropy of each distribution."""
+  logprobs = jax.nn.log_softmax(logits)
+  # A one-hot product: its gradient is dense, where take's is a scatter.
+  chosen = jnp.sum(logprobs * jax.nn.one_hot(tokens, logits.shape[-1]), axis=-1)
+  entropy = -jnp.sum(jnp.exp(logprobs) * logprobs, axis=-1)
+  return TokenScores(chosen, entropy)
+
+
+def _score_in_chunks(
+    logits_of: Callable[[Array], Array],
+    states: Float[Array, "N T D"],
+    tokens: Int[Array, "N T"],
+    chunk: int,
+) -> TokenScores:
+  """`_score`, `chunk` tokens at a time, with logits made again in reverse."""
+  length = tokens.shape[1]
+  count = -(-length // chunk)
+
+  def cut(x: Array) -> Array:
+    widths = [(0, 0), (0, count * chunk - length)] + [(0, 0)] * (x.ndim - 2)
+    x = jnp.pad(x, widths)
+    return jnp.moveaxis(x.reshape(x.shape[0], count, chunk, *x.shape[2:]), 1, 0)
+
+  @jax.checkpoint
+  def score_slice(part: tuple[Array, Array]) -> TokenScores:
+    logits = logits_of(part[0])
+    total = jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.take_along_axis(logits, part[1][..., None], axis=-1)[..., 0]
+    mean = jnp.sum(jnp.exp(logits - total[..., None]) * logits, axis=-1)
+    return TokenScores(chosen - total, total - mean)
+
+  scores = jax.lax.map(score_slice, (cut(states), cut(tokens)))
+  return TokenScores(
+      *(
+          jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :length]
+          for x in scores
+      )
+  )

@@ -21,13 +21,13 @@ from poise_jax.candidates import (
 from poise_jax.candidates import jail as jail_lib
 from poise_jax.discovery import budgets, search, trial
 from poise_jax.evaluation import suite
-from poise_jax.training import loop
+from poise_jax.training import config
 
 
 @pytest.fixture(scope="session")
 def tiny():
   """A budget of seconds, also known by its name while tests run."""
-  train = loop.TrainConfig(
+  train = config.TrainConfig(
       steps=2,
       prompts=6,
       group_size=4,

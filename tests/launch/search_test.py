@@ -21,10 +21,10 @@ SCRIPT = LAUNCH / "search.py"
 TINY = """
 from poise_jax.discovery import budgets, search
 from poise_jax.evaluation import suite
-from poise_jax.training import loop
+from poise_jax.training import config
 
 def get_config():
-  train = loop.TrainConfig(
+  train = config.TrainConfig(
       steps=2, prompts=6, group_size=4, epochs=1, minibatches=2,
       learning_rate=1e-3,
   )

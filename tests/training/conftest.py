@@ -5,7 +5,7 @@ import pytest
 from poise_jax.discovery import trial
 from poise_jax.models import checkpoints
 from poise_jax.rollout import tokenizer
-from poise_jax.training import loop
+from poise_jax.training import config, loop
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def words():
 
 @pytest.fixture(scope="session")
 def short_config():
-  return loop.TrainConfig(
+  return config.TrainConfig(
       steps=2,
       prompts=4,
       group_size=4,
@@ -32,4 +32,4 @@ def short_config():
 
 @pytest.fixture(scope="session")
 def train(policy, words, short_config):
-  return loop.make_train(policy.graphdef, words, short_config)
+  return loop.make_train(policy.graphdef, policy.params, words, short_config)

@@ -7,7 +7,7 @@ import pytest
 
 from poise_jax import types
 from poise_jax.algorithms import catalog
-from poise_jax.training import loop
+from poise_jax.training import config, trainer
 
 
 def _same(a, b):
@@ -160,7 +160,7 @@ def test_steps_are_reported(train, policy):
 
 def test_a_group_is_never_split():
   with pytest.raises(ValueError, match="`prompts` must be a multiple"):
-    loop.TrainConfig(
+    config.TrainConfig(
         steps=1,
         prompts=5,
         group_size=2,
@@ -171,7 +171,7 @@ def test_a_group_is_never_split():
 
 
 def test_the_learning_rate_falls_to_its_end(short_config):
-  optimizer = loop.make_optimizer(short_config)
+  optimizer = trainer.make_optimizer(short_config)
   params = {"w": jnp.zeros(())}
   state = optimizer.init(params)
   sizes = []

@@ -1,0 +1,90 @@
+"""How long, how fast and at what cost in memory a policy is trained."""
+
+import dataclasses
+import math
+
+from poise_jax import sharding
+from poise_jax.rollout import scoring as scoring_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """How long and how fast; none of the last group changes the result.
+
+  Attributes:
+    steps: rollouts.
+    prompts: prompts of one rollout.
+    group_size: completions sampled for each prompt.
+    epochs: passes over one rollout.
+    minibatches: optimizer updates in one pass.
+    learning_rate: of Adam, at the start.
+    final_learning_rate: fraction of it that is left at the end (linear).
+    max_grad_norm: global norm above which gradients are scaled down.
+    sampling_attempts: rounds of sampling at most, to fill a rollout with groups
+      that are neither all right nor all wrong (DAPO's dynamic sampling); 1
+      takes groups as they come.
+    reference: keeps the params of the start as the reference policy. Without
+      it `ref_logprobs` are `old_logprobs`, no `kl` is reported, and a pass over
+      each rollout is saved.
+    recompute_old: makes `old_logprobs` by a forward pass of the trainer instead
+      of taking the sampler's; for a sampler whose arithmetic differs.
+    micro_batches: parts in which a minibatch goes through the policy.
+    scoring: memory and precision of the forward pass.
+    mesh: devices, and what is split over them.
+  """
+
+  steps: int
+  prompts: int
+  group_size: int
+  epochs: int
+  minibatches: int
+  learning_rate: float
+  final_learning_rate: float = 0.1
+  max_grad_norm: float = 1.0
+  sampling_attempts: int = 1
+  reference: bool = True
+  recompute_old: bool = False
+  micro_batches: int = 1
+  scoring: scoring_lib.ScoreOptions = scoring_lib.ScoreOptions()
+  mesh: sharding.MeshConfig = sharding.MeshConfig()
+
+  def __post_init__(self):
+    for name in (
+        *("steps", "prompts", "group_size", "epochs", "minibatches"),
+        *("micro_batches", "sampling_attempts"),
+    ):
+      if getattr(self, name) < 1:
+        raise ValueError(
+            f"`{name}` must be at least 1, got {getattr(self, name)}"
+        )
+    if self.prompts % self.minibatches:
+      raise ValueError(
+          "`prompts` must be a multiple of `minibatches`, so that no group is"
+          f" split, got {self.prompts} and {self.minibatches}"
+      )
+    for name in ("learning_rate", "max_grad_norm"):
+      value = getattr(self, name)
+      if not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be positive and finite, got {value}")
+    if not 0 <= self.final_learning_rate < math.inf:
+      raise ValueError(
+          "`final_learning_rate` must be a fraction of `learning_rate`, at"
+          f" least 0, got {self.final_learning_rate}"
+      )
+    if self.sampling_attempts > 1 and self.group_size < 2:
+      raise ValueError(
+          "`group_size` must be at least 2 where `sampling_attempts` is above"
+          " 1, for a group of one is never mixed, got"
+          f" {self.group_size} and {self.sampling_attempts}"
+      )
+    sharding.check_batch(
+        self.mesh,
+        prompts=self.prompts,
+        minibatches=self.minibatches,
+        micro_batches=self.micro_batches,
+    )
+
+  @property
+  def updates(self) -> int:
+    """Optimizer updates of one rollout."""
+    return self.epochs * self.minibatches

@@ -1,0 +1,310 @@
+"""A training run that lives in a directory, and can be stopped at any moment.
+
+    WORKDIR/checkpoints/    what a run continues from
+    WORKDIR/metrics.jsonl   one line a step
+    WORKDIR/completions.jsonl   a few completions of each step, to read
+    WORKDIR/policy/         the trained policy as a Hugging Face directory
+
+The same call continues a run that was interrupted or killed: it starts from
+the newest whole checkpoint, and repeats what came after it bit for bit, since
+all random numbers are derived from (seed, step).
+"""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from flax import nnx
+from jaxtyping import Int
+import numpy as np
+
+from poise_jax import sharding, types
+from poise_jax.training import (
+    checkpoint,
+    collect,
+    completions_log,
+    preemption,
+    prompts,
+    sinks,
+    throughput,
+)
+from poise_jax.training import (
+    config as config_lib,
+)
+from poise_jax.training import (
+    environment as environment_lib,
+)
+from poise_jax.training import (
+    metrics as metrics_lib,
+)
+from poise_jax.training import (
+    state as state_lib,
+)
+from poise_jax.training import (
+    trainer as trainer_lib,
+)
+
+Values = Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+  """What a run keeps, and how often.
+
+  Attributes:
+    seed: of prompts and sampling.
+    checkpoint_every: steps between checkpoints.
+    evaluate_every: steps between evaluations; 0 for none but the last.
+    retention: which checkpoints stay.
+    completions: kept of each step, for people to read; 0 for none.
+  """
+
+  seed: int = 0
+  checkpoint_every: int = 10
+  evaluate_every: int = 0
+  retention: checkpoint.Retention = checkpoint.Retention()
+  completions: int = 4
+
+  def __post_init__(self):
+    for name, least in (
+        *(("seed", 0), ("checkpoint_every", 1)),
+        *(("evaluate_every", 0), ("completions", 0)),
+    ):
+      if getattr(self, name) < least:
+        raise ValueError(
+            f"`{name}` must be at least {least}, got {getattr(self, name)}"
+        )
+
+
+class RunResult(NamedTuple):
+  """How a run ended.
+
+  Attributes:
+    state: at the end.
+    start: steps that were done before.
+    finished: whether all steps are done; else it was told to stop.
+    exit_code: for the process, see `preemption.Watch`; 0 if it finished.
+  """
+
+  state: state_lib.TrainState
+  start: int
+  finished: bool
+  exit_code: int
+
+
+# Values to report of params; called with the seed.
+EvaluateFn = Callable[[nnx.State, int], Values]
+# Called once, before anything large compiles, with the steps already done.
+OnStart = Callable[[int], None]
+# Called after each step with (steps done, all values of the step).
+OnStep = Callable[[int, Values], None]
+Decode = Callable[[Any, Any], list[str]]
+
+
+def train(
+    trainer: trainer_lib.Trainer,
+    params: nnx.State,
+    algorithm: types.Algorithm,
+    environment: environment_lib.Environment,
+    config: RunConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    fingerprint: Mapping[str, Any],
+    decode: Decode,
+    evaluate: EvaluateFn | None = None,
+    more_sinks: Callable[[int], sinks.Sink] = lambda start: sinks.combine(),
+    on_start: OnStart = lambda step: None,
+    on_step: OnStep = lambda step, values: None,
+) -> RunResult:
+  """Trains in a directory, from its newest checkpoint if it has one.
+
+  A run that is finished is given back as it is, and nothing is written.
+
+  Args:
+    trainer: the compiled steps.
+    params: of the base policy; the reference too.
+    algorithm: how to learn.
+    environment: the task.
+    config: what is kept.
+    workdir: of this run alone.
+    fingerprint: what must not change over a run, beyond algorithm, training
+      configuration and seed, which are added: the base policy, the task.
+    decode: (tokens, lengths) to texts, for the sample of completions.
+    evaluate: scores params; its values are logged as `eval/<name>`.
+    more_sinks: makes further sinks for a run that starts at a step.
+    on_start: told where it starts, once the directory is found in order.
+    on_step: told about each step.
+
+  Returns:
+    How it ended. On SIGTERM or SIGINT the step under way is finished and saved
+    first.
+
+  Raises:
+    ValueError: if the directory holds another run.
+    RuntimeError: if another process trains there.
+    OSError: if a checkpoint cannot be written.
+  """
+  workdir = pathlib.Path(workdir)
+  fields = _identity(trainer.config, algorithm, config) | fingerprint
+  with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(preemption.watch())
+    checkpoints = stack.enter_context(
+        checkpoint.open(
+            workdir / "checkpoints", config.retention, fingerprint=fields
+        )
+    )
+    state = trainer.start(params, algorithm, environment)
+    if (latest := checkpoints.latest()) is not None:
+      state = _restored(checkpoints, latest, state)
+    on_start(start := state.step)
+    if start == trainer.config.steps:
+      return RunResult(state, start, True, 0)
+    reference = trainer.place(params) if trainer.config.reference else None
+    write, log = _open_logs(stack, workdir, config, start, more_sinks)
+    clock = throughput.Stopwatch()
+    # Asked once a step, so that whoever stops has saved; and equally often by
+    # all processes, which answer together.
+    stopping = stop()
+    while state.step < trainer.config.steps and not stopping:
+      step = state.step
+      with clock.time("train"):
+        result = trainer.step(
+            state, reference, algorithm, environment, config.seed
+        )
+      state = result.state
+      values = metrics_lib.values(result.metrics)
+      last = state.step == trainer.config.steps
+      if evaluate and (last or _due(state.step, config.evaluate_every)):
+        with clock.time("evaluate"):
+          found = evaluate(state.params, config.seed)
+        values |= {f"eval/{name}": value for name, value in found.items()}
+      times = clock.lap()
+      values |= times | throughput.rates(
+          tokens=values["num_tokens"], seconds=times["time/train"]
+      )
+      values["skipped_updates"] = float(state.skipped)
+      # Logs come before the checkpoint: a kill between them repeats the step,
+      # and its lines are replaced. The other way round they would be missing.
+      tokens = sharding.fetch(result.rollout.rows.tokens)
+      if log:
+        _log_completions(log, step, result.rollout, tokens, environment, decode)
+      write(step, values)
+      stopping = stop()
+      if last or stopping or _due(state.step, config.checkpoint_every):
+        _save(checkpoints, state, values)
+      on_step(state.step, values)
+    finished = state.step == trainer.config.steps
+    return RunResult(state, start, finished, 0 if finished else stop.exit_code)
+
+
+def _identity(
+    training: config_lib.TrainConfig,
+    algorithm: types.Algorithm,
+    config: RunConfig,
+) -> dict[str, Any]:
+  """What must not change over a run, by the flag that would change it."""
+  fields = dataclasses.asdict(training)
+  fields.pop("mesh")  # a run may go on on other devices
+  return {
+      "--config.algorithm": algorithm.name,
+      "--hparam": dict(algorithm.hparams),
+      "--config.scoring": fields.pop("scoring"),
+      "--config.train": fields,
+      "--config.run.seed": config.seed,
+  }
+
+
+def _due(step: int, every: int) -> bool:
+  return every > 0 and step % every == 0
+
+
+def _arrays(state: state_lib.TrainState) -> dict[str, Any]:
+  """What of a state is arrays."""
+  return {
+      "params": state.params,
+      "opt_state": state.opt_state,
+      "algorithm_state": state.algorithm_state,
+      "history": state.history,
+  }
+
+
+def _save(
+    checkpoints: checkpoint.Checkpoints,
+    state: state_lib.TrainState,
+    values: Values,
+) -> None:
+  """Starts writing a checkpoint, in the background."""
+  meta = {
+      "step": state.step,
+      "position": list(state.position),
+      "skipped": state.skipped,
+  }
+  checkpoints.save(state.step, _arrays(state), meta, dict(values))
+
+
+def _restored(
+    checkpoints: checkpoint.Checkpoints,
+    step: int,
+    like: state_lib.TrainState,
+) -> state_lib.TrainState:
+  """The state of a checkpoint, placed like a fresh one."""
+  arrays, meta = checkpoints.restore(step, _arrays(like))
+  return like._replace(
+      **arrays,
+      position=prompts.Position(*meta["position"]),
+      step=meta["step"],
+      skipped=meta["skipped"],
+  )
+
+
+def _open_logs(
+    stack: contextlib.ExitStack,
+    workdir: pathlib.Path,
+    config: RunConfig,
+    start: int,
+    more_sinks: Callable[[int], sinks.Sink],
+) -> tuple[sinks.Sink, completions_log.CompletionsLog | None]:
+  """Opens what is written beside the checkpoints; process 0 alone writes."""
+  if not sharding.is_writer():
+    return sinks.combine(), None
+  write = sinks.combine(
+      sinks.to_jsonl(workdir / "metrics.jsonl", start_step=start),
+      more_sinks(start),
+  )
+  stack.callback(write.close)
+  log = completions_log.open_log(
+      workdir / "completions.jsonl", start_step=start, keep=config.completions
+  )
+  stack.callback(log.close)
+  return write, log
+
+
+def _log_completions(
+    log: completions_log.CompletionsLog,
+    step: int,
+    rollout: collect.Rollout,
+    tokens: Int[np.ndarray, "N T"],
+    environment: environment_lib.Environment,
+    decode: Decode,
+) -> None:
+  """Keeps some completions of a step as text."""
+  grades, group_size = rollout.grades, rollout.grades.correct.shape[1]
+
+  def describe(row: int) -> completions_log.Completion:
+    place = divmod(row, group_size)
+    length = grades.lengths[place].reshape(1).astype(int)
+    return completions_log.Completion(
+        prompt=environment.prompt_of(rollout.problems[place[0]]),
+        completion=decode(tokens[row : row + 1], length)[0],
+        reward=float(grades.correct[place]),
+        correct=bool(grades.correct[place]),
+        valid=bool(grades.format_valid[place]),
+        truncated=bool(grades.truncated[place]),
+        length=int(length[0]),
+        policy_version=rollout.version,
+    )
+
+  log(step, grades.correct.size, describe)
