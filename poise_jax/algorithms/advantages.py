@@ -38,6 +38,21 @@ def group_std(
   return jnp.sqrt(squares / jnp.maximum(size - ddof, 1.0))
 
 
+def penalized(
+    rewards: Float[Array, "P G"], penalties: Float[Array, "P G"]
+) -> Float[Array, "P G"]:
+  """Subtracts penalties from rewards, up to a constant of each group.
+
+    r'_i = r_i - min_j r_j - d_i
+
+  For advantages that centre by the group, to which the minimum makes no
+  difference. Without it a small penalty beside a large reward is lost in f32:
+  1000.1 - 1e-5 is 1000.1. A negative penalty is a bonus.
+  """
+  rewards, penalties = jax.lax.stop_gradient((rewards, penalties))
+  return rewards - jnp.min(rewards, axis=1, keepdims=True) - penalties
+
+
 def group_pass_rate(correct: Float[Array, "P G"]) -> Float[Array, "P 1"]:
   """Computes the fraction of each group that is correct, in [0, 1]."""
   return group_mean(correct)
@@ -254,17 +269,6 @@ def batch_scaled(
   See "Tricks or Traps?" by Liu et al. (https://arxiv.org/abs/2508.08221).
   """
   return group_centered(rewards) / (batch_std(rewards, ddof=ddof) + epsilon)
-
-
-def whitened(
-    values: Float[Array, "P G"], *, ddof: ArrayLike, epsilon: ArrayLike
-) -> Float[Array, "P G"]:
-  """Standardises over the batch: (x_i - mean) / (σ_batch(x) + epsilon).
-
-  Every completion weighs the same, whatever its length. Equal values give
-  exactly 0.
-  """
-  return batch_centered(values) / (batch_std(values, ddof=ddof) + epsilon)
 
 
 def component_normalized(

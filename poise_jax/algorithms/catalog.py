@@ -15,8 +15,10 @@ import numbers
 import re
 import textwrap
 from types import ModuleType
+from typing import NamedTuple
 
 from poise_jax import types
+from poise_jax.algorithms import bounds
 from poise_jax.algorithms.members import (
     canaries,
     controlled,
@@ -81,21 +83,49 @@ _FAMILIES = (
     ("canary", canaries, "zero_gradient sign_flipped"),
 )
 
-# Name -> the entry whose loss it shares, other constants, and its title.
-_PRESETS: Mapping[str, tuple[str, Mapping[str, float], str]] = {
-    "grpo_r1": (
-        "grpo_deepseek",
-        {"clip_eps_low": 10.0, "clip_eps_high": 10.0, "kl_coef": 0.001},
-        "GRPO with the constants of DeepSeek-R1: hardly any clip, little KL.",
+
+class _Preset(NamedTuple):
+  """An entry that differs from another in its constants alone."""
+
+  origin: str  # the entry whose loss it shares
+  constants: Mapping[str, float]  # those that differ
+  title: str
+  published: str
+  reconstructed: str
+  source: str
+
+
+_PRESETS: Mapping[str, _Preset] = {
+    "grpo_r1": _Preset(
+        origin="grpo_deepseek",
+        constants={
+            "clip_eps_low": 10.0,
+            "clip_eps_high": 10.0,
+            "kl_coef": 0.001,
+        },
+        title=(
+            "GRPO with the constants of DeepSeek-R1: hardly any clip, little KL."
+        ),
+        published="clip_eps_low and clip_eps_high, as one number; kl_coef.",
+        reconstructed="epsilon, and σ in the population form.",
+        source="DeepSeek-R1 (https://arxiv.org/abs/2501.12948).",
     ),
-    "grpo_poise": (
-        "grpo",
-        {"kl_coef": 0.001},
-        "GRPO as the root of the POISE search; its KL coefficient is ours.",
+    "grpo_poise": _Preset(
+        origin="grpo",
+        constants={"kl_coef": 0.001},
+        title=(
+            "GRPO as the root of the POISE search; its KL coefficient is ours."
+        ),
+        published="",
+        reconstructed=(
+            "kl_coef, as the paper has a KL penalty without its size;"
+            " clip_eps_low, clip_eps_high and epsilon; the mean over all tokens."
+        ),
+        source="POISE (https://arxiv.org/abs/2603.23951), A.2.",
     ),
 }
 
-_TAGS = ("Reconstructed", "Peers", "Source")
+_TAGS = ("Published", "Reconstructed", "Peers", "Source")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +138,11 @@ class Entry:
     title: what it does, in one sentence.
     equation: the advantage and the loss.
     notes: what else there is to know; may be empty.
+    published: the constants that its source states, with what it says where
+      the default is another; empty if there are none.
     reconstructed: the constants and choices that its source does not state
-      and that are ours; empty if there are none.
+      and that are ours, or a peer's; empty if there are none. Each constant
+      is in one of the two.
     peers: which other libraries have it, and where they differ.
     source: paper and address.
     defaults: its constants.
@@ -122,6 +155,7 @@ class Entry:
   title: str
   equation: str
   notes: str
+  published: str
   reconstructed: str
   peers: str
   source: str
@@ -139,9 +173,9 @@ def describe(name: str) -> Entry:
   """Returns what is known about an entry.
 
   The words come from the docstring of its loss: the title, the equations,
-  notes, then paragraphs that start with "Reconstructed:", "Peers:" and
-  "Source:". A preset has the words of the entry whose loss it shares, and its
-  own title.
+  notes, then paragraphs that start with "Published:", "Reconstructed:",
+  "Peers:" and "Source:". A preset has the equations, notes and peers of the
+  entry whose loss it shares.
 
   Raises:
     ValueError: if `name` is not in the catalogue.
@@ -149,11 +183,10 @@ def describe(name: str) -> Entry:
   if name not in _FAMILY_OF:
     raise ValueError(_unknown("`name` must be an algorithm", name, names()))
   if name in _PRESETS:
-    origin, constants, title = _PRESETS[name]
-    entry = describe(origin)
-    return dataclasses.replace(
-        entry, name=name, title=title, defaults=entry.defaults | constants
-    )
+    words = _PRESETS[name]._asdict()
+    entry = describe(words.pop("origin"))
+    defaults = entry.defaults | words.pop("constants")
+    return dataclasses.replace(entry, name=name, defaults=defaults, **words)
   family, module = _FAMILY_OF[name]
   loss = getattr(module, f"{name}_loss")
   return Entry(
@@ -174,7 +207,8 @@ def make(name: str, **hparams: float | int) -> types.Algorithm:
     **hparams: constants that differ from the defaults of the entry.
 
   Raises:
-    ValueError: if `name` or a constant is unknown, or a value is not finite.
+    ValueError: if `name` or a constant is unknown, or a value is not finite or
+      not within the `bounds` of its constant.
   """
   entry = describe(name)
   for key, value in hparams.items():
@@ -186,6 +220,10 @@ def make(name: str, **hparams: float | int) -> types.Algorithm:
       raise ValueError(
           f"`{key}` of {name} must be a finite number, got {value!r}; its"
           f" default is {entry.defaults[key]!r}"
+      )
+    if wrong := bounds.check(key, float(value)):
+      raise ValueError(
+          f"`{key}` of {name} {wrong}; its default is {entry.defaults[key]!r}"
       )
   values = entry.defaults | {key: float(v) for key, v in hparams.items()}
   return types.Algorithm(name, values, entry.init, entry.loss)
@@ -270,8 +308,8 @@ def _listed() -> Iterator[tuple[str, tuple[str, ModuleType]]]:
   for family, module, members in _FAMILIES:
     for name in members.split():
       yield name, (family, module)
-      for preset, (origin, _, _) in _PRESETS.items():
-        if origin == name:
+      for preset, known in _PRESETS.items():
+        if known.origin == name:
           yield preset, (family, module)
 
 

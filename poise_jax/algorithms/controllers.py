@@ -4,7 +4,8 @@ A controller keeps a coefficient in the state of an algorithm. A loss uses the
 coefficient that the state brings, measures its own batch, and returns the
 coefficient for the next step; so nothing depends on the order of work inside
 a step, and a checkpoint of the state resumes exactly. All values are scalars
-and constants to the loss.
+and constants to the loss. A batch without tokens measures nothing: pass what
+a controller returns through `kept_if_empty`.
 """
 
 import jax
@@ -106,6 +107,18 @@ def proportional_kl(
   coefficient, divergence = jax.lax.stop_gradient((coefficient, divergence))
   error = jnp.clip(divergence / target - 1.0, -0.2, 0.2)
   return coefficient * (1.0 + error * count / horizon)
+
+
+def kept_if_empty(
+    updated: Float[Array, ""],
+    current: Float[Array, ""],
+    mask: Float[Array, "P G T"],
+) -> Float[Array, ""]:
+  """Gives `updated`, or `current` if the batch has no token.
+
+  The mean of nothing is 0, which a controller would take for collapse.
+  """
+  return jnp.where(jnp.any(mask > 0), updated, current)
 
 
 def linear_schedule(

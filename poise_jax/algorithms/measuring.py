@@ -182,6 +182,13 @@ def masked_slopes(result: Result, fields: examples.Fields) -> Iterator[str]:
       yield f"masked tokens get a gradient of {key}, up to {largest:.3g}"
 
 
+def moved_state(before: types.State, after: types.State) -> Iterator[str]:
+  """Words which values of the state are not what they were."""
+  for key, value in before.items():
+    if not np.array_equal(value, after[key]):
+      yield f"state[{key!r}] was {value}, and is {after[key]}"
+
+
 def changed_bits(expected: Result, got: Result) -> Iterator[str]:
   """Words where two results differ at all."""
   pairs = zip(expected.parts(), got.parts(), strict=True)

@@ -263,16 +263,16 @@ def _split(subject: measuring.Subject) -> _Findings:
 
 
 def _all_masked(subject: measuring.Subject) -> _Findings:
-  """A batch without tokens gives a loss and gradients of exactly 0."""
+  """Without tokens loss and gradients are exactly 0, and the state stays."""
   where, fields = "no tokens", examples.without_tokens(subject.group_size)
   result = subject.run(fields)
   if not result.loss == 0:
     yield where, f"the loss is {result.loss:.3g}, not 0"
-  for message in measuring.masked_slopes(result, fields):
+  moved = measuring.moved_state(subject.state, result.state)
+  for message in (*measuring.masked_slopes(result, fields), *moved):
     yield where, message
-  yield from _finite_on(
-      subject, {where: fields, "after no tokens": subject.fields}
-  )
+  batches = {where: fields, "after no tokens": subject.fields}
+  yield from _finite_on(subject, batches)
 
 
 def _junk(subject: measuring.Subject) -> _Findings:
@@ -372,7 +372,7 @@ _TABLE: dict[str, tuple[Callable[[measuring.Subject], _Findings], str]] = {
     ),
     "all-masked": (
         _all_masked,
-        "Leave completions without tokens out of sums; see `aggregation`.",
+        "Leave out what has no tokens; see `aggregation` and `controllers`.",
     ),
     "junk": (
         _junk,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from poise_jax.shapes import Array, Float
 
 # exp(20) is 4.9e8: far outside any trust region, far inside float32.
-_LOG_RATIO_LIMIT = 20.0
+LOG_RATIO_LIMIT = 20.0
 
 
 def log_ratio(
@@ -23,7 +23,8 @@ def log_ratio(
   The value is clamped to ±20 so that exp(x) stays finite; the gradient passes
   through the clamp unchanged, because a KL penalty must keep pulling where
   the policies are furthest apart. Whatever stands in masked slots (NaN, inf)
-  is replaced before the first operation.
+  is replaced before the first operation. Infinity on a live token is not
+  supported: there the result is NaN.
 
   Args:
     logprobs: of the differentiated policy.
@@ -126,5 +127,7 @@ def sequence_product_ratio(
 
 def _clamped(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
   """Clamps the value to ±20 and leaves the gradient alone."""
-  clamped = jnp.clip(x, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
-  return x + jax.lax.stop_gradient(clamped - x)
+  clamped = jnp.clip(x, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+  # The zero carries the gradient; x + (clamped - x) would be 0 at x = 1e9.
+  zero = x - jax.lax.stop_gradient(x)
+  return jax.lax.stop_gradient(clamped) + zero

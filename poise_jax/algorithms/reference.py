@@ -16,6 +16,8 @@ advantage of a completion, L its length in tokens, ρ = π/π_old, m the token
 mask, ℓ_clip(A) = -min(ρ A, clip(ρ) A), H the entropy, k1, k2 and k3 the KL
 estimators of `kl`, token_mean and the like from `aggregation`. The loss is
 minimised. Constants are passed at run time: changing one never recompiles.
+Published constants are those that the source states, reconstructed ones are
+ours or a peer's; `bounds` has the values that `catalog.make` accepts.
 
 Not here: FlowRL learns a partition function with an extra head, PPO and VAPO a
 critic; ReMax needs a greedy completion of each prompt, the optimal token
@@ -51,8 +53,7 @@ def text(name: str) -> str:
       indented,
       entry.notes,
       f"Constants: {_constants(entry)}",
-      f"Reconstructed: {entry.reconstructed}" if entry.reconstructed else "",
-      f"Peers: {entry.peers}" if entry.peers else "",
+      *_tagged(entry, "{}: {}"),
       f"Source: {entry.source}",
   ]
   return "\n\n".join(part for part in parts if part)
@@ -72,11 +73,15 @@ def _table(entries: Iterable[catalog.Entry]) -> str:
 def _details(entry: catalog.Entry) -> str:
   """What does not fit into a table."""
   parts = [f"### {entry.name}", entry.title, entry.notes]
-  if entry.reconstructed:
-    parts.append(f"*Reconstructed:* {entry.reconstructed}")
-  if entry.peers:
-    parts.append(f"*Peers:* {entry.peers}")
+  parts += _tagged(entry, "*{}:* {}")
   return "\n\n".join(part for part in parts if part)
+
+
+def _tagged(entry: catalog.Entry, form: str) -> list[str]:
+  """Where the constants come from, and who else has it; each if known."""
+  tags = ("Published", "Reconstructed", "Peers")
+  words = {tag: getattr(entry, tag.lower()) for tag in tags}
+  return [form.format(tag, words[tag]) for tag in tags if words[tag]]
 
 
 def _constants(entry: catalog.Entry) -> str:

@@ -11,14 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from poise_jax.algorithms import ratios
+from poise_jax.algorithms import aggregation, ratios
 from poise_jax.shapes import Array, Float
 
 # Stands for -inf in a softmax and for "no candidate" in a minimum; finite, so
 # that no 0 * inf arises.
 _HUGE = 1e30
-# exp(20) is 4.9e8; bounds log W and log φ in `vespo`.
-_EXPONENT_LIMIT = 20.0
 
 
 def completion_mean(
@@ -29,7 +27,8 @@ def completion_mean(
   The values of completions without tokens are left out, whatever they are
   (NaN, inf). A batch without tokens gives 0.
   """
-  return _mean(values, _has_tokens(mask))
+  live = _has_tokens(mask)[..., None]
+  return aggregation.token_mean(values[..., None], live.astype(mask.dtype))
 
 
 def prompt_mean(
@@ -40,7 +39,8 @@ def prompt_mean(
   A prompt counts as soon as one completion of its group has a token. A batch
   without tokens gives 0.
   """
-  return _mean(values, jnp.any(_has_tokens(mask), axis=1))
+  live = jnp.any(mask > 0, axis=(1, 2), keepdims=True)
+  return aggregation.token_mean(values[:, None, None], live.astype(mask.dtype))
 
 
 def geometric_clipped(
@@ -123,11 +123,12 @@ def vespo(
   """
   adv = jax.lax.stop_gradient(advantages)
   total = ratios.sequence_log_ratio(logprobs, old_logprobs, mask)
-  total = jnp.clip(total, -_EXPONENT_LIMIT, _EXPONENT_LIMIT)
+  limit = ratios.LOG_RATIO_LIMIT
+  total = jnp.clip(total, -limit, limit)
   k = jnp.where(adv >= 0, k_pos, k_neg)
   rate = jnp.where(adv >= 0, lambda_pos, lambda_neg)
   exponent = k * total - rate * jnp.expm1(total)
-  weight = jnp.exp(jnp.minimum(exponent, _EXPONENT_LIMIT))
+  weight = jnp.exp(jnp.minimum(exponent, limit))
   weight = jax.lax.stop_gradient(weight * adv)
   return -weight[..., None] * jnp.where(mask > 0, logprobs, 0.0)
 
@@ -206,7 +207,9 @@ def target_policy(
   """
   live = _has_tokens(mask)
   old = jnp.sum(jnp.where(mask > 0, old_logprobs, 0.0), axis=2)
-  old = jax.lax.stop_gradient(old)
+  old = jnp.where(live, jax.lax.stop_gradient(old), -_HUGE)
+  # Beside a sum of -1500, f32 holds no change below 1e-4.
+  old = old - jnp.max(old, axis=1, keepdims=True)
   # Old sum plus change, not a sum of its own, and centred scores: p and q then
   # share the rounding of the large part, and are equal where nothing changed.
   change = ratios.sequence_log_ratio(logprobs, old_logprobs, mask)
@@ -215,21 +218,16 @@ def target_policy(
   p = jnp.where(live, jnp.exp(log_p), 0.0)
   tilt = _centered(jax.lax.stop_gradient(scores), live) / eta
   q = jnp.where(live, jnp.exp(_group_log_softmax(old + tilt, live)), 0.0)
+  difference = _difference(p, q, _centered(constant - tilt, live))
   cross_entropy = -jnp.sum(jnp.where(live, q * log_p, 0.0), axis=1)
   # Differentiating the softmax would give p Σq - q, which rounding keeps from
   # being 0. The second term has value 0 and gradient p - q.
-  return cross_entropy + jnp.sum((p - q) * (change - constant), axis=1)
+  return cross_entropy + jnp.sum(difference * (change - constant), axis=1)
 
 
 def _has_tokens(mask: Float[Array, "P G T"]) -> jax.Array:
   """Marks the completions that have at least one token, [P, G]."""
   return jnp.any(mask > 0, axis=2)
-
-
-def _mean(values: Float[Array, "*N"], live: jax.Array) -> Float[Array, ""]:
-  """Averages where `live`, selecting rather than multiplying."""
-  count = jnp.sum(live, dtype=values.dtype)
-  return jnp.sum(jnp.where(live, values, 0.0)) / jnp.maximum(count, 1.0)
 
 
 def _centered(
@@ -242,6 +240,16 @@ def _centered(
   count = jnp.sum(live, axis=1, keepdims=True, dtype=values.dtype)
   mean = jnp.sum(shifted, axis=1, keepdims=True) / jnp.maximum(count, 1.0)
   return jnp.where(live, shifted - mean, 0.0)
+
+
+def _difference(
+    p: Float[Array, "P G"], q: Float[Array, "P G"], d: Float[Array, "P G"]
+) -> Float[Array, "P G"]:
+  """Computes p - q for p ∝ q exp(d), to all digits where d is small."""
+  gain = q * jnp.expm1(jnp.clip(d, -1.0, 1.0))
+  total = jnp.sum(gain, axis=1, keepdims=True)
+  is_small = jnp.max(jnp.abs(d), axis=1, keepdims=True) <= 1.0
+  return jnp.where(is_small, (gain - q * total) / (1.0 + total), p - q)
 
 
 def _group_log_softmax(

@@ -2,14 +2,24 @@
 
 Ratios are [P, G, T] with 1 where masked, as `ratios` gives them; advantages
 are [P, G], repeated over the tokens, or [P, G, T]. The result still has to be
-aggregated with the mask. "Gradient" means with respect to log π.
+aggregated with the mask. Advantages are constants. "Gradient" means with
+respect to log π.
 """
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from poise_jax.algorithms import aggregation
 from poise_jax.shapes import Array, Float
+
+
+def per_token(
+    advantages: Float[Array, "P G"] | Float[Array, "P G #T"],
+) -> Float[Array, "P G _"]:
+  """Adds the token axis to advantages that have none; stops the gradient."""
+  adv = jax.lax.stop_gradient(advantages)
+  return adv if adv.ndim == 3 else adv[..., None]
 
 
 def policy_gradient(
@@ -19,8 +29,7 @@ def policy_gradient(
 ) -> Float[Array, "P G T"]:
   """Weighs the log-probability of each token by its advantage: ℓ = -A log π.
 
-  Gradient -A on every live token. 0 where masked, whatever stands there. The
-  advantage is a constant: its gradient is stopped.
+  Gradient -A on every live token. 0 where masked, whatever stands there.
 
   See "Simple Statistical Gradient-Following Algorithms" by Williams
   (https://doi.org/10.1007/BF00992696).
@@ -31,7 +40,7 @@ def policy_gradient(
       per token [P, G, T].
     mask: 1.0 on tokens that count.
   """
-  adv = jax.lax.stop_gradient(_per_token(advantages))
+  adv = per_token(advantages)
   live = mask > 0
   return -jnp.where(live, adv, 0.0) * jnp.where(live, logprobs, 0.0)
 
@@ -48,7 +57,8 @@ def clipped(
     ℓ = -min( r A, clip(r, 1 - clip_eps_low, 1 + clip_eps_high) A )
 
   No gradient where A > 0 and r > 1 + clip_eps_high, nor where A < 0 and
-  r < 1 - clip_eps_low.
+  r < 1 - clip_eps_low. At exactly those two ratios the branches tie, for which
+  jax gives a gradient between theirs.
 
   See "Proximal Policy Optimization Algorithms" by Schulman et al.
   (https://arxiv.org/abs/1707.06347).
@@ -60,7 +70,7 @@ def clipped(
     clip_eps_low: how far below 1 the ratio may go.
     clip_eps_high: how far above 1 the ratio may go.
   """
-  adv = _per_token(advantages)
+  adv = per_token(advantages)
   clipped = jnp.clip(ratio, 1.0 - clip_eps_low, 1.0 + clip_eps_high)
   return -jnp.minimum(ratio * adv, clipped * adv)
 
@@ -89,7 +99,7 @@ def dual_clipped(
     clip_eps_high: how far above 1 the ratio may go.
     dual_clip: largest ratio that counts against a bad token, > 1.
   """
-  adv = _per_token(advantages)
+  adv = per_token(advantages)
   loss = clipped(
       ratio, adv, clip_eps_low=clip_eps_low, clip_eps_high=clip_eps_high
   )
@@ -122,7 +132,7 @@ def two_sided(
     clip_eps_high: how far above 1 the ratio may go.
     delta: largest ratio that counts against a bad token.
   """
-  adv = _per_token(advantages)
+  adv = per_token(advantages)
   bounded = jnp.minimum(ratio, delta)
   clipped = jnp.clip(ratio, 1.0 - clip_eps_low, 1.0 + clip_eps_high)
   return -jnp.minimum(bounded * adv, clipped * adv)
@@ -187,7 +197,7 @@ def soft_gate(
     tau_positive: temperature of good tokens, > 0.
     tau_negative: temperature of bad tokens, > 0.
   """
-  adv = _per_token(advantages)
+  adv = per_token(advantages)
   tau = jnp.where(adv > 0, tau_positive, tau_negative)
   return -adv * (4.0 / tau) * jax.nn.sigmoid(tau * (ratio - 1.0))
 
@@ -226,7 +236,7 @@ def aspo(
     clip_eps_high: how far above 1 the ratio of a good token may go.
     dual_clip: largest weight, > 1.
   """
-  adv = _per_token(advantages)
+  adv = per_token(advantages)
   capped = dual_clip * jnp.where(mask > 0, logprobs, 0.0)
   upper = jnp.minimum(ratio, 1.0 + clip_eps_high)
   constant = jax.lax.stop_gradient(upper)
@@ -250,8 +260,8 @@ def clip_fraction_low(
   Counts A < 0 and r < 1 - clip_eps_low; a ratio outside the interval on the
   side that still has a gradient does not count. 0 if everything is masked.
   """
-  binding = (_per_token(advantages) < 0) & (ratio < 1.0 - clip_eps_low)
-  return _live_fraction(binding, mask)
+  binding = (per_token(advantages) < 0) & (ratio < 1.0 - clip_eps_low)
+  return aggregation.token_mean(binding.astype(mask.dtype), mask)
 
 
 def clip_fraction_high(
@@ -265,8 +275,24 @@ def clip_fraction_high(
 
   Counts A > 0 and r > 1 + clip_eps_high. 0 if everything is masked.
   """
-  binding = (_per_token(advantages) > 0) & (ratio > 1.0 + clip_eps_high)
-  return _live_fraction(binding, mask)
+  binding = (per_token(advantages) > 0) & (ratio > 1.0 + clip_eps_high)
+  return aggregation.token_mean(binding.astype(mask.dtype), mask)
+
+
+def clip_fraction_dual(
+    ratio: Float[Array, "P G T"],
+    advantages: Float[Array, "P G"] | Float[Array, "P G #T"],
+    mask: Float[Array, "P G T"],
+    *,
+    bound: ArrayLike,
+) -> Float[Array, ""]:
+  """Measures the fraction of tokens whose gradient a second clip removes.
+
+  Counts A < 0 and r > bound, which is `dual_clip` of `dual_clipped` and
+  `delta` of `two_sided`. 0 if everything is masked.
+  """
+  binding = (per_token(advantages) < 0) & (ratio > bound)
+  return aggregation.token_mean(binding.astype(mask.dtype), mask)
 
 
 def clip_metrics(
@@ -291,19 +317,3 @@ def clip_metrics(
           ratio, advantages, mask, clip_eps_high=clip_eps_high
       ),
   }
-
-
-def _per_token(
-    advantages: Float[Array, "P G"] | Float[Array, "P G T"],
-) -> Float[Array, "P G _"]:
-  """Adds the token axis to advantages that have none."""
-  return advantages if advantages.ndim == 3 else advantages[..., None]
-
-
-def _live_fraction(
-    flags: jax.Array, mask: Float[Array, "P G T"]
-) -> Float[Array, ""]:
-  """Averages boolean token flags over the unmasked tokens."""
-  live = mask > 0
-  count = jnp.sum(live, dtype=mask.dtype)
-  return jnp.sum(flags & live, dtype=mask.dtype) / jnp.maximum(count, 1.0)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from poise_jax.algorithms import ratios
+from poise_jax.algorithms import aggregation, ratios, surrogates
 from poise_jax.shapes import Array, Float
 
 # Keeps log(1 - π) finite where π = 1; the value that the peers use.
@@ -51,7 +51,7 @@ def total_variation(
   live = mask > 0
   probability = jnp.exp(_constant(logprobs, live))
   moved = probability - jnp.exp(_constant(old_logprobs, live))
-  good = _per_token(advantages) > 0
+  good = surrogates.per_token(advantages) > 0
   left = jnp.where(good, moved > threshold_high, -moved > threshold_low)
   return (live & ~left).astype(mask.dtype)
 
@@ -91,7 +91,7 @@ def bernoulli_kl(
   divergence = -jnp.exp(log_q) * log_ratio + rest_q * jnp.log(
       (rest_q + _GUARD) / (rest_p + _GUARD)
   )
-  good = _per_token(advantages) > 0
+  good = surrogates.per_token(advantages) > 0
   away = jnp.where(good, log_ratio > 0, log_ratio < 0)
   left = away & (divergence > threshold)
   return (live & ~left).astype(mask.dtype)
@@ -113,10 +113,10 @@ def covariance(
   Models" by Cui et al. (https://arxiv.org/abs/2505.22617).
   """
   live = mask > 0
-  count = jnp.maximum(jnp.sum(live, dtype=mask.dtype), 1.0)
   logp = jax.lax.stop_gradient(jnp.where(live, logprobs, 0.0))
-  adv = jax.lax.stop_gradient(jnp.where(live, _per_token(advantages), 0.0))
-  product = (adv - jnp.sum(adv) / count) * (logp - jnp.sum(logp) / count)
+  adv = jnp.where(live, surrogates.per_token(advantages), 0.0)
+  mean = aggregation.token_mean
+  product = (adv - mean(adv, mask)) * (logp - mean(logp, mask))
   return jnp.where(live, product, 0.0)
 
 
@@ -229,10 +229,3 @@ def _constant(
   """Stops the gradient of log-probabilities; at most 0, and 0 where masked."""
   selected = jnp.where(live, logprobs, 0.0)
   return jnp.minimum(jax.lax.stop_gradient(selected), 0.0)
-
-
-def _per_token(
-    advantages: Float[Array, "P G"] | Float[Array, "P G #T"],
-) -> Float[Array, "P G _"]:
-  """Adds the token axis to advantages that have none."""
-  return advantages if advantages.ndim == 3 else advantages[..., None]

@@ -76,7 +76,7 @@ def test_equal_rewards_give_exactly_zero(shape):
         "mean_scaled": advantages.mean_scaled(r),
         "pass_at_k": advantages.pass_at_k(r, k=2),
         "batch_scaled": advantages.batch_scaled(r, ddof=1, epsilon=1e-6),
-        "whitened": advantages.whitened(r, ddof=1, epsilon=1e-6),
+        "penalized": advantages.penalized(r, jnp.zeros_like(r)),
         "components": advantages.component_normalized(
             r[..., None], weights=1.0, ddof=1, epsilon=1e-6
         ),
@@ -85,6 +85,15 @@ def test_equal_rewards_give_exactly_zero(shape):
 
   for actual in fast_jit(estimates)(jnp.full(shape, 1000.1)).values():
     np.testing.assert_array_equal(actual, np.zeros(shape))
+
+
+def test_penalized():
+  # The lowest of each group is taken off, then the penalty; a negative one is
+  # a bonus. 1000.1 - 1e-5 is 1000.1 in float32.
+  rewards = jnp.array([[1.0, 0.25, 0.5], [1000.1, 1000.1, 1000.1]])
+  penalties = jnp.array([[0.5, 0.0, -1.0], [1e-5, 0.0, 3e-5]])
+  expected = [[0.25, 0.0, 1.25], [-1e-5, 0.0, -3e-5]]
+  close(advantages.penalized(rewards, penalties), expected)
 
 
 def test_large_rewards_do_not_cancel():
@@ -264,16 +273,6 @@ def test_batch_scaled():
   )
 
 
-def test_whitened():
-  # 0, 0, 2, 6: mean 2, squares 4 + 4 + 0 + 16.
-  values = jnp.array([[0.0, 0.0], [2.0, 6.0]])
-  centered = np.array([[-2.0, -2.0], [0.0, 4.0]])
-  close(advantages.whitened(values, ddof=1, epsilon=0.0), centered / 8**0.5)
-  close(
-      advantages.whitened(values, ddof=0, epsilon=1.0), centered / (6**0.5 + 1)
-  )
-
-
 def test_component_normalized():
   # Groups of two: each component that differs gives ±1 (population).
   # Sums with weights 2 and 1: 2 + 1, -3; 2 - 1, -1; deviation
@@ -380,7 +379,7 @@ def test_gradients_are_stopped():
         advantages.mean_scaled(rewards),
         advantages.pass_at_k(rewards, k=2),
         advantages.batch_scaled(rewards, ddof=1, epsilon=0.1),
-        advantages.whitened(rewards, ddof=1, epsilon=0.1),
+        advantages.penalized(rewards, 2.0 * rewards),
         advantages.component_normalized(
             rewards[..., None], weights=rewards[0, :1], ddof=1, epsilon=0.1
         ),

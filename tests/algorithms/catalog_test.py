@@ -5,6 +5,7 @@ What the losses compute is tested in `members`, and what every loss must do in
 """
 
 import functools
+import re
 import types as python_types
 
 import jax
@@ -119,6 +120,26 @@ def test_description(name):
     assert entry.reconstructed
 
 
+@pytest.mark.parametrize(
+    "name",
+    [x for x in catalog.names() if catalog.describe(x).family != "canary"],
+)
+def test_each_constant_is_said_to_be_published_or_reconstructed(name):
+  entry = catalog.describe(name)
+  published = set(re.findall(r"\w+", entry.published))
+  reconstructed = set(re.findall(r"\w+", entry.reconstructed))
+  assert set(entry.defaults) <= published | reconstructed
+  assert not set(entry.defaults) & published & reconstructed
+
+
+def test_published_and_reconstructed_are_told_apart():
+  entry = catalog.describe("cispo")
+  assert "ratio_cap" in entry.reconstructed and not entry.published
+  entry = catalog.describe("dapo")
+  assert entry.published == "clip_eps_low and clip_eps_high."
+  assert entry.reconstructed.startswith("epsilon")
+
+
 def test_names_are_unique_and_start_with_the_usual_root():
   names = catalog.names()
   assert names[0] == "grpo" and len(set(names)) == len(names)
@@ -127,12 +148,17 @@ def test_names_are_unique_and_start_with_the_usual_root():
 
 @pytest.mark.parametrize("name", ["grpo_r1", "grpo_poise"])
 def test_a_preset_shares_the_loss_and_replaces_constants(name):
-  origin, constants, title = catalog._PRESETS[name]
-  entry, parent = catalog.describe(name), catalog.describe(origin)
-  assert entry.loss is parent.loss and entry.title == title
-  assert entry.defaults == parent.defaults | constants != parent.defaults
+  preset = catalog._PRESETS[name]
+  entry, parent = catalog.describe(name), catalog.describe(preset.origin)
+  assert entry.loss is parent.loss and entry.title == preset.title
+  assert entry.equation == parent.equation and entry.peers == parent.peers
+  assert entry.source == preset.source != parent.source
+  assert entry.published == preset.published != parent.published
+  assert entry.reconstructed == preset.reconstructed
+  defaults = parent.defaults | preset.constants
+  assert entry.defaults == defaults != parent.defaults
   assert catalog.make(name).name == name
-  assert repr(constants["kl_coef"]) in catalog.source(name)
+  assert repr(preset.constants["kl_coef"]) in catalog.source(name)
 
 
 def test_make_replaces_constants_without_touching_the_defaults():

@@ -66,6 +66,16 @@ def test_proportional_kl(divergence, expected):
   close(actual, expected)
 
 
+def test_a_batch_without_tokens_moves_nothing():
+  kept = lambda mask: controllers.kept_if_empty(
+      SCALAR(0.7), SCALAR(0.5), jnp.array([[mask]])
+  )
+  assert [float(kept(m)) for m in ([0.0, 0.0], [0.0, 1.0])] == [
+      0.5,
+      SCALAR(0.7),
+  ]
+
+
 def test_linear_schedule():
   points = [
       float(controllers.linear_schedule(SCALAR(t), start=0.4, end=0.2))

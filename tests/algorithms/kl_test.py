@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,44 @@ def test_values(estimator, expected):
   mask = jnp.array([[[1.0, 1.0, 0.0]]])
   actual = fast_jit(estimator)(new, ref, mask)
   np.testing.assert_allclose(actual, [[expected]], rtol=2e-6)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS[1:])
+def test_nothing_pulls_where_the_policies_agree(estimator):
+  # So does jnp.abs, whose derivative at 0 is 1.
+  new, mask = jnp.full((1, 1, 1), -0.7), jnp.ones((1, 1, 1))
+  values, slopes = fast_jit(
+      jax.value_and_grad(lambda x: jnp.sum(estimator(x, new, mask)))
+  )(new)
+  assert (float(values), float(slopes[0, 0, 0])) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "estimator, slope",
+    [
+        (kl.k3, lambda x: -np.expm1(-x)),
+        (on_policy_unbiased_k3, lambda x: x),
+        (kl.k3_value_k2_gradient, lambda x: x),
+    ],
+)
+def test_k3_keeps_its_digits(estimator, slope):
+  # Σ_{n>=2} (-x)^n / n! near 0, exp(-x) - 1 + x elsewhere. As the latter
+  # stands, float32 is off by 6e-4 at 1e-4, and has nothing left at 1e-7.
+  sizes = np.logspace(-8, np.log10(19.9), 2001)
+  x = np.concatenate([sizes, -sizes]).astype(np.float32)
+  exact = x.astype(np.float64)
+  series = sum((-exact) ** n / math.factorial(n) for n in range(2, 9))
+  far = np.expm1(-exact) + exact
+  expected = np.where(np.abs(x) < 0.01, series, far)
+  zeros, ones = jnp.zeros((1, 1, x.size)), jnp.ones((1, 1, x.size))
+
+  def both(new):
+    values, pullback = jax.vjp(lambda n: estimator(n, zeros, ones), new)
+    return values, pullback(ones)[0]
+
+  values, slopes = fast_jit(both)(jnp.asarray(x)[None, None])
+  np.testing.assert_allclose(values[0, 0], expected, rtol=1e-6)
+  np.testing.assert_allclose(slopes[0, 0], slope(exact), rtol=1e-6)
 
 
 def expected_gradient(estimator):

@@ -53,6 +53,14 @@ def counting():
   return types.Algorithm("own", {"by": 2}, lambda hparams: {"count": 1}, loss)
 
 
+def test_moved_state():
+  before = {"same": np.float32(1), "other": np.float32(0.5)}
+  after = before | {"other": np.float32(0.75)}
+  assert list(measuring.moved_state(before, before)) == []
+  (message,) = measuring.moved_state(before, after)
+  assert message == "state['other'] was 0.5, and is 0.75"
+
+
 def test_a_run_gives_value_gradients_state_and_metrics():
   algorithm = counting()._replace(init=lambda hparams: {"count": 1.0})
   subject = measuring.Subject(algorithm, group_size=7)

@@ -58,7 +58,12 @@ def sound(hparams, state, batch):
   """Obeys all rules, with a state and a metric."""
   loss = mean(batch, clipped(batch) - hparams["entropy_coef"] * batch.entropy)
   rate = jnp.mean(batch.correct)
-  new = {"rate": 0.9 * state["rate"] + 0.1 * rate, "steps": state["steps"] + 1}
+  live = jnp.any(batch.completion_mask > 0)
+  moved = 0.9 * state["rate"] + 0.1 * rate
+  new = {
+      "rate": jnp.where(live, moved, state["rate"]),
+      "steps": state["steps"] + live,
+  }
   return loss * (1.0 + new["rate"]), new, {"rate": rate}
 
 
@@ -224,7 +229,7 @@ def cotangent_ignored(batch):
         (gradient_where_masked, "padding placement all-masked junk"),
         (weight_by_slot, "placement"),
         (weight_by_group, "prompt-order"),
-        (first_is_baseline, "completion-order constants"),
+        (first_is_baseline, "completion-order"),
         (cotangent_ignored, "split"),
         (constant_without_tokens, "all-masked"),
         (mask_by_multiplication, "junk"),
@@ -266,6 +271,11 @@ BROKEN_STATES = {
     ),
     "nested": ("types", lambda h: {"a": {"b": 1.0}}, keep),
     "a list": ("types", lambda h: [1.0], keep),
+    "moved by nothing": (
+        "all-masked",
+        lambda h: {"a": 1.0},
+        lambda state, batch: {"a": 0.5 * state["a"]},
+    ),
     "never the same": ("state", lambda h: {"a": float(next(COUNT))}, keep),
     "numpy cannot store it": (
         "state",

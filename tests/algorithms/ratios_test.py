@@ -68,6 +68,19 @@ def test_log_ratio_clamps_the_value_but_not_the_gradient():
   )
 
 
+@pytest.mark.parametrize("size", [1e8, 1e9, 1e30])
+def test_however_far_the_clamp_holds(size):
+  # Adding the distance to the clamp instead rounds to 16 at 1e8, then to 0.
+  new = jnp.array([[[size, 0.0, 0.0], [-size, 0.0, 0.0]]])
+  zeros = jnp.zeros((1, 2, 3))
+  x, pullback = jax.vjp(lambda n: ratios.log_ratio(n, zeros, MASK), new)
+  close(x, [[[20.0, 0.0, 0.0], [-20.0, 0.0, 0.0]]])
+  close(pullback(jnp.ones((1, 2, 3)))[0], MASK)
+  product = ratios.sequence_product_ratio(new, zeros, MASK)
+  expected = np.exp([[[20.0] * 3, [-20.0] * 3]])
+  np.testing.assert_allclose(product, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("ratio_fn", RATIOS)
 def test_the_old_policy_is_a_constant(ratio_fn):
   grads = jax.grad(lambda old: jnp.sum(ratio_fn(OLD + 0.1, old, MASK)))(OLD)

@@ -42,7 +42,13 @@ def test_a_row_has_the_numbers():
 def test_text_of_one_entry():
   text = reference.text("vm_av_grpo")
   assert text.startswith("vm_av_grpo (POISE: scaling)\n\nVM-AV-GRPO: ")
-  for words in ("Reconstructed: ", "Source: POISE", "invalid_advantage -3.5"):
+  for words in (
+      "Published: length_low",
+      "Reconstructed: ",
+      "Source: POISE",
+      "invalid_advantage -3.5",
+  ):
     assert words in text
+  assert "Published: " not in reference.text("rloo")
   with pytest.raises(ValueError, match="mean 'dr_grpo'"):
     reference.text("drgrpo")

@@ -278,6 +278,30 @@ def test_target_policy_of_equal_scores():
   assert np.all(grads[:, 1:] < 0)
 
 
+@pytest.mark.parametrize("drift", [1e-5, 1e-4, 1e-3, 1e-1])
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_target_policy_feels_small_drifts_of_long_completions(drift, scale):
+  # Sums of about -1500, which float32 knows to 1e-4.
+  rng = np.random.default_rng(6)
+  old = rng.exponential(0.5, (2, 8, 3000))
+  old *= -1500 / old.sum(axis=2, keepdims=True)
+  old = old.astype(np.float32)
+  new = (old + drift * rng.normal(size=old.shape)).astype(np.float32)
+  scores = (scale * rng.normal(size=(2, 8))).astype(np.float32)
+
+  def softmax(x):
+    weights = np.exp(x - x.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+  _, grads = run("target_policy", new, old, np.ones_like(old), scores)
+  p, before = (softmax(x.sum(axis=2, dtype=np.float64)) for x in (new, old))
+  tilted = before * np.exp(scores.astype(np.float64) / 2)
+  expected = p - tilted / tilted.sum(axis=1, keepdims=True)
+  atol = 1e-5 * np.abs(expected).max()
+  np.testing.assert_allclose(grads[..., 0], expected, atol=atol)
+  np.testing.assert_array_equal(grads, grads[..., :1] * np.ones(old.shape))
+
+
 def test_target_policy_of_long_completions():
   # Sums of -1000 and -1100: p is one-hot, the loss finite. q_1 - p_1 of
   # exp(-100) is 0 in f32.

@@ -104,9 +104,25 @@ def test_clip_fractions_count_only_where_the_clip_binds(adv, low, high):
   )
 
 
+def test_clip_fraction_dual_counts_bad_tokens_beyond_the_bound():
+  # Live ratios: 5, 4, 3 in the first completion, 5 in the second.
+  ratio = jnp.array([[[5.0, 4.0, 3.0], [5.0, 9.0, 9.0]]])
+  for adv, expected in (
+      ([[-1.0, -1.0]], 0.5),
+      ([[-1.0, 1.0]], 0.25),
+      ([[1.0, 0.0]], 0.0),
+  ):
+    found = surrogates.clip_fraction_dual(
+        ratio, jnp.array(adv), MASK, bound=4.0
+    )
+    close(found, expected)
+
+
 def test_clip_fractions_of_nothing_are_zero():
   empty = jnp.zeros_like(MASK)
   adv = jnp.array([[1.0, -1.0]])
+  dual = surrogates.clip_fraction_dual(RATIO, adv, empty, bound=0.1)
+  assert float(dual) == 0.0
   low = surrogates.clip_fraction_low(RATIO, adv, empty, clip_eps_low=0.2)
   high = surrogates.clip_fraction_high(RATIO, adv, empty, clip_eps_high=0.2)
   assert float(low) == 0.0
@@ -148,6 +164,13 @@ SLOPES = {
         lambda lp, ratio, adv, mask: surrogates.clipped(ratio, adv, **EPS),
         [-0.5, -1.0, 0.0, 0.0, -0.1],
         [0.0, 1.0, 1.5, 5.0, 0.0],
+    ),
+    "dual_clipped": (
+        lambda lp, ratio, adv, mask: surrogates.dual_clipped(
+            ratio, adv, dual_clip=4.0, **EPS
+        ),
+        [-0.5, -1.0, 0.0, 0.0, -0.1],
+        [0.0, 1.0, 1.5, 0.0, 0.0],
     ),
     "two_sided": (
         lambda lp, ratio, adv, mask: surrogates.two_sided(
@@ -261,13 +284,17 @@ def test_policy_gradient_and_cispo_select_before_they_multiply():
     close(slopes, [[[0.0, 0.0, -3.0 * factor]]])
 
 
-def test_advantages_of_policy_gradient_are_constants():
-  logp = jnp.full((1, 1, 2), -1.0)
+@pytest.mark.parametrize("name", SLOPES)
+def test_advantages_are_constants(name):
+  logp = jnp.log(jnp.array([[RATIOS, RATIOS]])) - 1.0
 
   def loss(adv):
-    return jnp.sum(surrogates.policy_gradient(logp, adv, jnp.ones_like(logp)))
+    mask = jnp.ones_like(logp)
+    return jnp.sum(SLOPES[name][0](logp, jnp.exp(logp + 1.0), adv, mask))
 
-  assert float(jax.grad(loss)(jnp.array([[2.0]]))[0, 0]) == 0.0
+  for adv in (jnp.array([[2.0, -1.0]]), logp):
+    slopes = fast_jit(jax.grad(loss))(adv)
+    np.testing.assert_array_equal(slopes, np.zeros(adv.shape))
 
 
 def test_soft_gate_values():

@@ -6,27 +6,13 @@ import numpy as np
 import pytest
 
 from poise_jax import types
-from poise_jax.algorithms import (
-    advantages,
-    aggregation,
-    catalog,
-    kl,
-    masks,
-    ratios,
-)
+from poise_jax.algorithms import catalog
+from poise_jax.candidates import scope as scope_lib
 from poise_jax.discovery import constants as knobs
 from poise_jax.discovery import genome as genomes
 from poise_jax.discovery import grammar, rendering
 
-SCOPE = {
-    "jnp": jnp,
-    "jax": jax,
-    "advantages": advantages,
-    "aggregation": aggregation,
-    "kl": kl,
-    "masks": masks,
-    "ratios": ratios,
-}
+SCOPE = scope_lib.namespace()
 
 
 def _batch(seed=0, **fields):

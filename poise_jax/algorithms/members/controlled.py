@@ -55,7 +55,9 @@ def grpo_adaptive_entropy_loss(
   the test and for the state it is a constant. The target of 0.2 nats is close
   to collapse; set it to what the policy has early in training.
 
-  Reconstructed: the start of the weight at 0 and its maximum, as in TRL.
+  Reconstructed: entropy_coef, the weight at the start, entropy_coef_delta,
+  entropy_coef_max and entropy_target, which are TRL's; clip_eps_low,
+  clip_eps_high and epsilon.
   Peers: TRL (`use_adaptive_entropy`) has the same step and bounds; its test
   uses the entropy of the step before. verl has a fixed weight.
   Source: Skywork Open Reasoner 1 (https://arxiv.org/abs/2505.22312).
@@ -83,14 +85,15 @@ def grpo_adaptive_entropy_loss(
   )
   metrics["entropy"] = entropy
   metrics["entropy_coef"] = weight
+  updated = controllers.stepped_entropy(
+      coefficient,
+      entropy,
+      target=target,
+      step=hparams["entropy_coef_delta"],
+      maximum=hparams["entropy_coef_max"],
+  )
   state = {
-      "entropy_coef": controllers.stepped_entropy(
-          coefficient,
-          entropy,
-          target=target,
-          step=hparams["entropy_coef_delta"],
-          maximum=hparams["entropy_coef_max"],
-      )
+      "entropy_coef": controllers.kept_if_empty(updated, coefficient, mask)
   }
   return loss, state, metrics
 
@@ -114,8 +117,9 @@ def grpo_adaptive_kl_loss(
   number of completions in the batch. For the state d is a constant. A weight
   of 0 stays 0.
 
-  Reconstructed: the penalty in the loss, as k3, where the source has it in
-  the reward, as k1.
+  Reconstructed: kl_coef, the weight at the start, kl_target and kl_horizon,
+  which are verl's; clip_eps_low, clip_eps_high and epsilon; the penalty in the
+  loss, as k3, where the source has it in the reward, as k1.
   Peers: verl (`kl_ctrl.type=adaptive`) has the same rule, constants and count,
   with k1 in the reward and the mean over tokens taken in each completion
   first. TRL has no controller in GRPO.
@@ -145,13 +149,12 @@ def grpo_adaptive_kl_loss(
   )
   metrics["kl"] = divergence
   metrics["kl_coef"] = coefficient
-  state = {
-      "kl_coef": controllers.proportional_kl(
-          coefficient,
-          divergence,
-          target=hparams["kl_target"],
-          horizon=hparams["kl_horizon"],
-          count=jnp.sum(jnp.ones_like(batch.rewards)),
-      )
-  }
+  updated = controllers.proportional_kl(
+      coefficient,
+      divergence,
+      target=hparams["kl_target"],
+      horizon=hparams["kl_horizon"],
+      count=jnp.sum(jnp.ones_like(batch.rewards)),
+  )
+  state = {"kl_coef": controllers.kept_if_empty(updated, coefficient, mask)}
   return loss, state, metrics

@@ -22,7 +22,7 @@ LITE_PPO_HPARAMS = {
 VL_NORM_HPARAMS = {
     "clip_eps_low": 0.2,
     "clip_eps_high": 0.2,
-    "alpha": 0.75,
+    "length_decay": 0.75,
     "length_constant": 31.0,
 }
 PASSK_HPARAMS = {
@@ -66,6 +66,8 @@ def rloo_loss(
   several updates may be made with one batch. Its KL term in the reward is
   left out.
 
+  Reconstructed: the ratio with clip_eps_low and clip_eps_high, those of PPO,
+  and the mean over tokens.
   Peers: TRL's RLOOTrainer clips the ratio of the whole completion and can
   divide by the deviation. verl gives a group of one its raw reward ("rloo")
   or 0 ("rloo_vectorized"); here it gets 0. SkyRL has it, tunix does not
@@ -104,7 +106,8 @@ def lite_ppo_loss(
   prompts differ in difficulty, which bn_grpo leaves out. One scale for all
   groups, so that rare and common successes keep their proportion.
 
-  Reconstructed: ddof and epsilon, which are TRL's.
+  Reconstructed: clip_eps_low and clip_eps_high, those of PPO; ddof and epsilon,
+  which are TRL's.
   Peers: TRL with scale_rewards "batch".
   Source: Tricks or Traps? (https://arxiv.org/abs/2508.08221).
   """
@@ -135,14 +138,16 @@ def vl_norm_loss(
 ) -> tuple[Float[Array, ""], types.State, types.Metrics]:
   """VL Norm: Dr. GRPO with less weight on long completions.
 
-    A = r - μ,   w_i = L_i^-alpha / mean_group L^-alpha
+    A = r - μ,   w_i = L_i^-length_decay / mean_group L^-length_decay
     loss = Σ_i w_i Σ_t m ℓ_clip(A) / (N length_constant)
 
-  With alpha = 1 the estimator of least variance if that of a completion's
-  gradient grows with its length; the paper takes 0.75 for mathematics and 1
-  for CountDown. alpha = 0 is dr_grpo. Set length_constant to the completion
-  budget of the task.
+  With length_decay = 1 the estimator of least variance if that of a
+  completion's gradient grows with its length; 0 is dr_grpo.
 
+  Published: length_decay, for mathematics; 1 for CountDown.
+  Reconstructed: clip_eps_low and clip_eps_high, those of PPO; length_constant,
+  where 31 is the completion budget of the embedded task: set it to the budget
+  of yours.
   Peers: the authors' code; none of TRL, verl and tunix.
   Source: VL Norm (https://arxiv.org/abs/2509.07558).
   """
@@ -158,7 +163,7 @@ def vl_norm_loss(
   loss = aggregation.length_power_norm(
       surrogate,
       mask,
-      alpha=hparams["alpha"],
+      alpha=hparams["length_decay"],
       length_constant=hparams["length_constant"],
   )
   metrics = surrogates.clip_metrics(
@@ -182,9 +187,11 @@ def passk_loss(
 
   N₊ of the G completions of a group are correct, N₋ wrong. The mean over all
   sets, in closed form. Groups with fewer than k wrong completions give no
-  gradient: pass@k is solved there. k = 1 is GRPO on correctness.
+  gradient: pass@k is solved there. So no group does for k >= G: choose k
+  from 1, which is GRPO on correctness, to G - 1.
 
-  Reconstructed: epsilon and the clip.
+  Published: k, in the authors' code.
+  Reconstructed: epsilon; clip_eps_low and clip_eps_high, those of DAPO.
   Peers: the authors' code. verl's grpo_passk is another method: the best of
   the group gets its lead over the second, the others 0.
   Source: Pass@k Training (https://arxiv.org/abs/2508.10751).
@@ -224,7 +231,8 @@ def maxrl_loss(
   start of the series for the log of the pass rate. A lone success among G
   weighs G - 1.
 
-  Reconstructed: the clip; the paper has plain policy gradients.
+  Reconstructed: clip_eps_low and clip_eps_high, as the paper has plain policy
+  gradients; epsilon, which is SkyRL's.
   Peers: prime-rl, and SkyRL with the same epsilon.
   Source: Maximum Likelihood Reinforcement Learning
   (https://arxiv.org/abs/2602.02710).
@@ -262,7 +270,8 @@ def reinforce_pp_loss(
   encouraged. Undiscounted; var is the sample variance. Where all rewards are
   equal the KL alone is standardised, however small.
 
-  Reconstructed: epsilon, and kl_coef, which are those of implementations.
+  Reconstructed: clip_eps_low, clip_eps_high, kl_coef and epsilon, which are
+  those of implementations.
   Peers: verl and OpenRLHF, with a discount that is 1 by default, and SkyRL.
   Source: REINFORCE++ (https://arxiv.org/abs/2501.03262).
   """
@@ -306,18 +315,18 @@ def reinforce_pp_baseline_loss(
   completion weighing the same; lite_ppo takes that of r. k2 has, in the loss,
   the gradient of KL(π || π_ref).
 
-  Reconstructed: ddof, epsilon and kl_coef.
+  Reconstructed: clip_eps_low, clip_eps_high, ddof, epsilon and kl_coef; that
+  completions weigh the same when whitened.
   Peers: verl, OpenRLHF and ms-swift. verl whitens over tokens, with 1e-8
   inside the root, so that long completions weigh more in the mean and the
   deviation.
   Source: REINFORCE++ (https://arxiv.org/abs/2501.03262).
   """
   mask = batch.completion_mask
-  adv = advantages.whitened(
-      advantages.group_centered(batch.rewards),
-      ddof=hparams["ddof"],
-      epsilon=hparams["epsilon"],
-  )
+  # Not centred again: rounding would move the groups that are exactly 0.
+  centered = advantages.group_centered(batch.rewards)
+  scale = advantages.batch_std(centered, ddof=hparams["ddof"])
+  adv = centered / (scale + hparams["epsilon"])
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
   surrogate = surrogates.clipped(
       ratio,
@@ -353,7 +362,8 @@ def gdpo_loss(
   the components, not `rewards`: components that cancel in the sum still
   teach, and a rare one counts as much as a common one.
 
-  Reconstructed: equal weights; ddof and epsilon are TRL's.
+  Reconstructed: clip_eps_low and clip_eps_high, those of PPO; equal weights,
+  correct_weight and other_weight; ddof and epsilon, which are TRL's.
   Peers: TRL with multi_objective_aggregation "normalize_then_sum"; verl,
   which, with epsilon 1e-6, whitens over tokens with 1e-8 inside the root, so
   that long completions weigh more; NeMo.

@@ -69,11 +69,15 @@ def grpo_loss(
     A = (r - μ) / (σ + epsilon)                  μ, σ over the group
     loss = token_mean( ℓ_clip(A) + kl_coef k3 )
 
-  σ is the population deviation. A group of equal rewards gives no gradient.
-  Published with the mean over tokens taken in each completion first; here
-  every token weighs the same, as current trainers default to.
+  The baseline here, not the setting of DeepSeekMath: there the mean over
+  tokens is taken in each completion first, here every token weighs the same,
+  as trainers default to. σ is the population deviation. A group of equal
+  rewards gives no gradient.
 
-  Reconstructed: epsilon and the clip.
+  Published: kl_coef, as 0.04; here it is 0, as trainers default to.
+  Reconstructed: clip_eps_low, clip_eps_high and epsilon, for which the paper
+  has no numbers; σ in the population form, as in POISE; the mean over all
+  tokens. What the paper has is grpo_deepseek.
   Peers: everywhere. TRL, verl and tunix divide by the sample deviation; their
   defaults are grpo_trl, grpo_verl and grpo_tunix. maxtext and EasyDeL divide
   by the population deviation, Simply too, floored at 1e-5.
@@ -110,9 +114,11 @@ def dr_grpo_loss(
 
     A = r - μ,   loss = Σ m ℓ_clip(A) / (N length_constant)
 
-  The default length_constant is the completion budget of the embedded task;
-  set it to the budget of yours.
+  No completion, and no group, weighs more for being short or uneven.
 
+  Reconstructed: clip_eps_low and clip_eps_high, those of PPO; length_constant,
+  where 31 is the completion budget of the embedded task: set it to the budget
+  of yours.
   Peers: TRL with loss_type "dr_grpo" and scale_rewards "none". verl and tunix
   divide by the padded width of the batch at hand unless told a constant.
   TRL's N counts completions without tokens.
@@ -151,6 +157,8 @@ def dapo_loss(
   The wider upper clip leaves rare good tokens room to grow. Dynamic sampling
   and overlong penalties belong to the sampler and the reward.
 
+  Published: clip_eps_low and clip_eps_high.
+  Reconstructed: epsilon, and σ in the population form.
   Peers: TRL has the aggregation as its default, with a clip of 0.2 on both
   sides; verl has all of it, with the sampling in a recipe; tunix the
   aggregation. The paper prints a mean over the tokens of each prompt; these
@@ -187,15 +195,15 @@ def grpo_format_penalty_loss(
 
   A group that mixes wrong and invalid answers rewards the wrong ones.
 
+  Reconstructed: clip_eps_low, clip_eps_high, epsilon and format_penalty.
   Peers: TRL, verl and tunix leave the penalty to the reward functions.
   Source: the common baseline with a format reward; the size of the penalty
   is our choice.
   """
   mask = batch.completion_mask
   penalty = hparams["format_penalty"] * (1.0 - batch.format_valid)
-  adv = advantages.group_normalized(
-      batch.rewards - penalty, epsilon=hparams["epsilon"]
-  )
+  rewards = advantages.penalized(batch.rewards, penalty)
+  adv = advantages.group_normalized(rewards, epsilon=hparams["epsilon"])
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
   surrogate = surrogates.clipped(
       ratio,
@@ -224,8 +232,10 @@ def grpo_deepseek_loss(
 
   A token of a long completion weighs less than one of a short completion.
 
-  Reconstructed: the population form of σ, epsilon and the clip.
-  Peers: TRL with loss_type "grpo", beta 0.04 and use_bias_correction_kl=False
+  Published: kl_coef.
+  Reconstructed: clip_eps_low, clip_eps_high and epsilon, for which the paper
+  has no numbers, and σ in the population form.
+  Peers: TRL with loss_type "grpo", beta > 0 and use_bias_correction_kl=False
   (its default multiplies k3 by the ratio), and a mean that counts completions
   without tokens; verl with seq-mean-token-mean and low_var_kl (k3, its value
   clamped to ±10), tunix with another KL: all with the sample deviation.
@@ -264,6 +274,8 @@ def grpo_trl_loss(
   ddof 1 is the sample deviation: |A| is sqrt(7/8) of that of `grpo` in a group
   of eight. kl_coef, its beta, is 0.
 
+  Published: clip_eps_low, clip_eps_high, ddof, epsilon and kl_coef, in its
+  source.
   Peers: TRL, where the denominator of the mean covers the batch that was
   generated together, and a correction for the sampler is multiplied in when
   vLLM generates. With beta > 0, TRL 1.16 multiplies k3 by the ratio
@@ -307,6 +319,8 @@ def grpo_verl_loss(
 
   The second clip matters only where a token became dual_clip times likelier.
 
+  Published: clip_eps_low, clip_eps_high, dual_clip, ddof and epsilon, in its
+  source.
   Peers: verl, which gives a group of one its raw reward as advantage, and
   whose token mean is over a mini-batch, however that is split into
   micro-batches (version 0.9.1). With use_kl_loss it adds 0.001 k3.
@@ -332,6 +346,9 @@ def grpo_verl_loss(
       clip_eps_low=hparams["clip_eps_low"],
       clip_eps_high=hparams["clip_eps_high"],
   )
+  metrics["clip_ratio/dual_mean"] = surrogates.clip_fraction_dual(
+      ratio, adv, mask, bound=hparams["dual_clip"]
+  )
   return loss, state, metrics
 
 
@@ -347,6 +364,8 @@ def grpo_tunix_loss(
   gradient is that of log π whatever π_ref is, and on-policy E[∇ log π] = 0.
   The term moves the value of the loss and adds noise.
 
+  Published: clip_eps_low, clip_eps_high, ddof, epsilon and kl_coef, in its
+  source.
   Peers: tunix with its default kl_loss_mode "kl". TRL puts k3 times the ratio
   there, verl k3, both off by default.
   Source: tunix (https://github.com/google/tunix).

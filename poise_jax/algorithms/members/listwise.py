@@ -6,8 +6,8 @@ from poise_jax import types
 from poise_jax.algorithms import advantages, sequence_losses
 from poise_jax.shapes import Array, Float
 
-GVPO_HPARAMS = {"beta": 0.1}
-TPO_HPARAMS = {"eta": 1.0, "sigma_min": 1e-6}
+GVPO_HPARAMS = {"kl_coef": 0.1}
+TPO_HPARAMS = {"eta": 1.0, "sigma_floor": 1e-6}
 
 
 def gvpo_loss(
@@ -16,15 +16,16 @@ def gvpo_loss(
   """GVPO: regress centred log-ratios on centred rewards.
 
     S_i = Σ_t (log π - log π_old)
-    d_i = beta (S_i - mean_j S_j) - (r_i - mean_j r_j)
+    d_i = kl_coef (S_i - mean_j S_j) - (r_i - mean_j r_j)
     loss = (1/P) Σ_g 1/(2 (G - 1)) Σ_i d_i²
 
   No clip and no ratio: the pull to the old policy is in the square, and any
-  sampler may have drawn the completions. On-policy the gradient is beta
-  times that of REINFORCE with leave-one-out advantages, so beta also scales
-  the learning rate.
+  sampler may have drawn the completions. On-policy the gradient is
+  kl_coef times that of REINFORCE with leave-one-out advantages, so kl_coef
+  also scales the learning rate.
   A group of one gives 0.
 
+  Reconstructed: kl_coef, that of the recipe in verl. It is the β of the paper.
   Peers: a recipe of verl, whose loss function takes the mean of S as constant
   (the same gradient) and sums over the rows of a micro-batch instead of
   averaging over prompts.
@@ -37,7 +38,7 @@ def gvpo_loss(
       batch.old_logprobs,
       mask,
       batch.rewards,
-      beta=hparams["beta"],
+      beta=hparams["kl_coef"],
   )
   loss = sequence_losses.prompt_mean(values, mask)
   adv = advantages.group_centered(batch.rewards)
@@ -50,7 +51,7 @@ def tpo_loss(
 ) -> tuple[Float[Array, ""], types.State, types.Metrics]:
   """TPO: fit the policy over a group to the old one tilted by the rewards.
 
-    u = (r - μ) / max(σ, sigma_min),   l_i = Σ_t log π(y_t)
+    u = (r - μ) / max(σ, sigma_floor),   l_i = Σ_t log π(y_t)
     p = softmax_i(l),   q = stop_gradient( softmax_i(l_old + u / eta) )
     loss = -(1/P) Σ_g Σ_i q_i log p_i
 
@@ -60,15 +61,16 @@ def tpo_loss(
   policy in later ones. Sums of log-probabilities of hundreds of tokens make p
   and q nearly one-hot in a group; expect little signal from long answers.
 
-  Reconstructed: sigma_min, which stands for the u = 0 of the paper where
-  σ = 0; above it u is the z-score with the population deviation.
+  Published: eta.
+  Reconstructed: sigma_floor, which stands for the u = 0 of the paper where σ =
+  0; above it u is the z-score with the population deviation.
   Peers: the author's repository JeanKaddour/tpo, in JAX; closed unmerged in
   TRL.
   Source: Target Policy Optimization (https://arxiv.org/abs/2604.06159).
   """
   mask = batch.completion_mask
   scores = advantages.analytic_variance(
-      batch.rewards, sigma_min=hparams["sigma_min"]
+      batch.rewards, sigma_min=hparams["sigma_floor"]
   )
   values = sequence_losses.target_policy(
       batch.logprobs,

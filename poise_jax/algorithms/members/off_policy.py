@@ -68,7 +68,8 @@ def grpo_tis_loss(
   The weights are constants. Where the sampler reports the log-probabilities
   of the trainer this is GRPO.
 
-  Reconstructed: clip, epsilon and aggregation, which are those of GRPO here.
+  Reconstructed: sampler_cap, tunix's; clip_eps_low, clip_eps_high, epsilon and
+  aggregation, which are those of GRPO here.
   Peers: tunix (`sampler_is="token"`, cap 2, off by default), verl
   (`rollout_is=token`), TRL (`token_truncate`), slime and OpenRLHF have the
   same weight.
@@ -117,7 +118,8 @@ def grpo_mis_loss(
   dropped completions stay in the denominator. W has only an upper bound, and
   drifts from 1 exponentially with the length.
 
-  Reconstructed: clip, epsilon and aggregation, which are those of GRPO here.
+  Reconstructed: sampler_cap, TRL's; clip_eps_low, clip_eps_high, epsilon and
+  aggregation, which are those of GRPO here.
   Peers: the default of TRL with vLLM (`sequence_mask`, 3.0), which normalises
   the rewards with the sample deviation and 1e-4. OpenRLHF's and NeMo's
   "seq-mask-tis" filter by the geometric mean and weigh each token.
@@ -167,7 +169,9 @@ def icepop_loss(
   which is left out; every token weighs the same here, so that the variants of
   this family differ in their weight alone.
 
-  Reconstructed: clip and epsilon.
+  Published: sampler_low and sampler_high.
+  Reconstructed: clip_eps_low, clip_eps_high, epsilon and aggregation, which are
+  those of GRPO here.
   Peers: TRL (`token_mask`, with only an upper bound by default), verl
   (`rollout_is=token` with `rollout_is_threshold="0.5_5.0"`; its `rollout_rs`
   on tokens bounds the reciprocal of w, does not weigh, and takes the dropped
@@ -220,8 +224,9 @@ def deepseek_v32_loss(
   of experts and the sampling mask as well, which is up to the model and the
   sampler.
 
-  Reconstructed: every constant, none of which is published; 0.5 is where TRL
-  suggests to start. The ratio is taken to π_old of the trainer.
+  Reconstructed: clip_eps_low, clip_eps_high, kl_coef and off_policy_threshold,
+  none of which is published; 0.5 is where TRL suggests to start. The ratio is
+  taken to π_old of the trainer.
   Peers: TRL (`off_policy_mask_threshold`, `use_bias_correction_kl`), slime.
   ms-swift also takes the ignored completions out of the denominator and the
   KL penalty.
@@ -276,6 +281,7 @@ def high_entropy_grpo_loss(
   leave out the same tokens; the paper divides by n, which makes its loss, and
   its step without an adaptive optimizer, entropy_fraction times this one.
 
+  Published: entropy_fraction; clip_eps_low and clip_eps_high, those of DAPO.
   Reconstructed: epsilon, and the denominator.
   Peers: TRL (`top_entropy_quantile`, 0.2 in the paper, off by default) divides
   by n, and interpolates its threshold.
@@ -317,7 +323,8 @@ def overlong_filtered_grpo_loss(
   in the baseline. Numerator and denominator leave out the same tokens. If
   everything was cut off the loss is 0.
 
-  Reconstructed: clip, epsilon, and that the baseline keeps them.
+  Reconstructed: clip_eps_low, clip_eps_high and epsilon, which are those of
+  GRPO here, and that the baseline keeps what was cut off.
   Peers: TRL (`mask_truncated_completions`) and NeMo keep them in the baseline
   too; TRL left them in the denominator for long (#6369). Simply drops them
   from both.

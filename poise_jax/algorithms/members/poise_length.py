@@ -25,8 +25,8 @@ DACE_HPARAMS = {
     "clip_eps_low": 0.2,
     "clip_eps_high": 0.2,
     "epsilon": 1e-6,
-    "alpha": 1.0,
-    "beta": 0.2,
+    "difficulty_coef": 1.0,
+    "length_coef": 0.2,
     "kl_coef": 0.0,
     "entropy_coef": 0.001,
     "entropy_target_start": 0.4,
@@ -39,7 +39,7 @@ CAG_HPARAMS = {
     "clip_eps_low": 0.2,
     "clip_eps_high": 0.2,
     "epsilon": 1e-6,
-    "beta_base": 0.5,
+    "length_coef": 0.5,
     "kl_coef": 0.0,
 }
 
@@ -68,7 +68,7 @@ def dace_loss(
 
     A_acc = (r - μ) / (σ + epsilon),  p: pass rate of the group
     A_eff = z-score of -L among the correct, 0 elsewhere
-    A = A_acc (1 + alpha (1 - p)) + beta p A_eff
+    A = A_acc (1 + difficulty_coef (1 - p)) + length_coef p A_eff
     loss = token_mean( ℓ_clip(A) + kl_coef k3 - c H )
     c' = clip(c exp(entropy_rate (target - mean H)), 0, entropy_coef_max)
 
@@ -76,19 +76,24 @@ def dace_loss(
   progress of the run; c starts at entropy_coef. Brevity counts most in solved
   groups, where A_acc is 0; a lone correct answer has A_eff = 0.
 
-  Reconstructed: every constant, the schedule and the controller; the paper
-  says "annealed entropy target". A_acc is taken to be that of GRPO.
+  Reconstructed: clip_eps_low, clip_eps_high, epsilon, kl_coef; difficulty_coef
+  and length_coef, α and β of the paper; the schedule and the controller,
+  entropy_target_start, entropy_target_end, entropy_coef, entropy_rate,
+  entropy_coef_max: the paper says "annealed entropy target". A_acc is taken to
+  be that of GRPO.
   Peers: none; prime-rl has a length penalty that grows with the pass rate.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
   mask = batch.completion_mask
   pass_rate = advantages.group_pass_rate(batch.correct)
-  weight = regimes.difficulty_weight(batch.correct, strength=hparams["alpha"])
+  weight = regimes.difficulty_weight(
+      batch.correct, strength=hparams["difficulty_coef"]
+  )
   scored = advantages.group_normalized(
       batch.rewards, epsilon=hparams["epsilon"]
   )
   brevity = length_shaping.efficiency(batch.lengths, batch.correct)
-  adv = weight * scored + hparams["beta"] * pass_rate * brevity
+  adv = weight * scored + hparams["length_coef"] * pass_rate * brevity
   low, high = hparams["clip_eps_low"], hparams["clip_eps_high"]
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
   surrogate = surrogates.clipped(
@@ -107,7 +112,7 @@ def dace_loss(
       rate=hparams["entropy_rate"],
       maximum=hparams["entropy_coef_max"],
   )
-  state = {"entropy_coef": updated}
+  state = {"entropy_coef": controllers.kept_if_empty(updated, coef, mask)}
   metrics = surrogates.clip_metrics(
       ratio, adv, mask, clip_eps_low=low, clip_eps_high=high
   )
@@ -123,13 +128,14 @@ def cag_loss(
 
     A_acc = (r - μ) / (σ + epsilon),  p: pass rate of the group
     A_eff = min((μ_L - L) / μ_L, 0) on the correct, 0 elsewhere
-    A = A_acc + beta_base p² A_eff          μ_L: mean length of the correct
+    A = A_acc + length_coef p² A_eff        μ_L: mean length of the correct
     loss = token_mean( ℓ_clip(A) + kl_coef k3 )
 
   Does not sum to zero: solved groups only push their long answers away. With
-  large p and beta_base, a correct answer can fall below 0.
+  large p and length_coef, a correct answer can fall below 0.
 
-  Reconstructed: every constant. A_acc is taken to be that of GRPO.
+  Reconstructed: clip_eps_low, clip_eps_high, epsilon, kl_coef and length_coef,
+  which is the β_base of the paper. A_acc is taken to be that of GRPO.
   Peers: none; prime-rl has a length penalty that grows with the pass rate.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
@@ -139,7 +145,7 @@ def cag_loss(
       batch.rewards, epsilon=hparams["epsilon"]
   )
   excess = length_shaping.over_length(batch.lengths, batch.correct)
-  adv = scored + hparams["beta_base"] * pass_rate**2 * excess
+  adv = scored + hparams["length_coef"] * pass_rate**2 * excess
   low, high = hparams["clip_eps_low"], hparams["clip_eps_high"]
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
   surrogate = surrogates.clipped(
@@ -177,9 +183,10 @@ def dcbe_loss(
   the score collapsed to 27.8, from 47.8. The paper does not explain it by RLI
   alone. Here as a documented failure to compare with, not as advice.
 
-  Reconstructed: every constant and the controller, of which the paper has
-  the word "dynamic"; the cause may lie there. A_acc is taken to be that of
-  GRPO; length_coef is the paper's λ.
+  Reconstructed: clip_eps_low, clip_eps_high, epsilon, kl_coef; length_coef, the
+  λ of the paper; the controller, of which the paper has the word "dynamic":
+  entropy_target, entropy_coef, entropy_rate, entropy_coef_max. The cause may
+  lie there. A_acc is taken to be that of GRPO.
   Peers: none.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
@@ -209,7 +216,7 @@ def dcbe_loss(
       rate=hparams["entropy_rate"],
       maximum=hparams["entropy_coef_max"],
   )
-  state = {"entropy_coef": updated}
+  state = {"entropy_coef": controllers.kept_if_empty(updated, coef, mask)}
   metrics = surrogates.clip_metrics(
       ratio, adv, mask, clip_eps_low=low, clip_eps_high=high
   )

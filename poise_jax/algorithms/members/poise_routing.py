@@ -51,11 +51,11 @@ CDA_GRPO_HPARAMS = {
     "clip_eps_low": 0.2,
     "clip_eps_high": 0.2,
     "epsilon": 1e-6,
-    "alpha": 1.0,
-    "beta": 0.5,
+    "prior_successes": 1.0,
+    "prior_failures": 0.5,
     "sigma_floor": 0.1,
     "format_coef": 0.2,
-    "efficiency_coef": 0.2,
+    "length_coef": 0.2,
     "kl_coef": 0.0,
 }
 
@@ -94,8 +94,9 @@ def fa_grpo_loss(
   same for everyone and points nowhere in particular. A solved group of equal
   rewards gives none.
 
-  Reconstructed: epsilon, the clip of the ratio and kl_coef; the four
-  constants of the advantages (±3, -2.0, -0.5, max r > 0) are the paper's.
+  Published: advantage_clip, invalid_advantage, wrong_advantage, and the test
+  max r > 0.
+  Reconstructed: clip_eps_low, clip_eps_high, epsilon and kl_coef.
   Peers: none.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
@@ -141,10 +142,11 @@ def gla_grpo_loss(
   sqrt(G - 1), and failed groups have no spread. It differs where rewards
   carry format or length, whose residuals it ignores in failed groups.
 
-  Reconstructed: nearly all of it. The paper has the name, the score, that it
-  is an ancestor of PR-GRPO, and one remark: more stable, but without signal
-  in failed groups. This is the least that fits: GRPO, bounded (with the clip
-  of BN-GRPO and FA-GRPO) and gated by group, as its descendant is.
+  Reconstructed: nearly all of it: clip_eps_low, clip_eps_high, epsilon,
+  advantage_clip, kl_coef. The paper has the name, the score, that it is an
+  ancestor of PR-GRPO, and one remark: more stable, but without signal in failed
+  groups. This is the least that fits: GRPO, bounded (with the clip of BN-GRPO
+  and FA-GRPO) and gated by group, as its descendant is.
   Peers: none.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
@@ -184,9 +186,9 @@ def pr_grpo_loss(
   Whatever else a reward carries is heard in mixed groups only; solved groups
   therefore cannot learn to be brief.
 
-  Reconstructed: that the penalty is one constant, and every constant; the
-  paper has the three regimes in prose. failed_advantage is what FA-GRPO gives
-  a valid failure.
+  Reconstructed: that the penalty is one constant, failed_advantage, which is
+  what FA-GRPO gives a valid failure; clip_eps_low, clip_eps_high, epsilon and
+  kl_coef. The paper has the three regimes in prose.
   Peers: none; dynamic sampling (DAPO, in verl) drops solved and failed groups
   alike.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
@@ -219,20 +221,23 @@ def cda_grpo_loss(
 ) -> tuple[Float[Array, ""], types.State, types.Metrics]:
   """CDA-GRPO: separate streams for outcome, format and brevity.
 
-    b = (k + alpha) / (G + alpha + beta)          k: number correct
+    b = (k + prior_successes) / (G + prior_successes + prior_failures)
     A_out = (correct - b) / max(sqrt(b (1 - b)), sigma_floor)
     A_fmt = (valid - μ_valid) / (σ_valid + epsilon)
     A_eff = z-score of -L among the correct, 0 elsewhere
-    A = A_out + format_coef A_fmt + efficiency_coef A_eff
+    A = A_out + format_coef A_fmt + length_coef A_eff
     loss = token_mean( ℓ_clip(A) + kl_coef k3 )
 
-  Optimistic for alpha > beta. No regime is silent: failed groups are pushed
-  away a little, solved ones still pulled, and brevity counts in solved groups
-  too. Reads correct, format_valid and lengths; not the scalar reward.
+  k of the G are correct. Optimistic for prior_successes > prior_failures. No
+  regime is silent: failed groups are pushed away a little, solved ones still
+  pulled, and brevity counts in solved groups too. Reads correct, format_valid
+  and lengths; not the scalar reward.
 
-  Reconstructed: the baseline (the paper says "continuous" and "optimistic"),
-  its Bernoulli scale, the form of the format stream, every constant. The
-  three streams, and brevity among the correct only, are the paper's.
+  Reconstructed: the baseline (the paper says "continuous" and "optimistic")
+  with prior_successes and prior_failures, its Bernoulli scale with sigma_floor,
+  the form of the format stream; format_coef, length_coef, clip_eps_low,
+  clip_eps_high, epsilon and kl_coef. The three streams, and brevity among the
+  correct only, are the paper's.
   Peers: none; GDPO (TRL, verl) also normalises reward streams apart, each by
   group, and then normalises the sum over the batch.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
@@ -240,8 +245,8 @@ def cda_grpo_loss(
   mask = batch.completion_mask
   outcome = regimes.optimistic_outcome(
       batch.correct,
-      alpha=hparams["alpha"],
-      beta=hparams["beta"],
+      alpha=hparams["prior_successes"],
+      beta=hparams["prior_failures"],
       sigma_floor=hparams["sigma_floor"],
   )
   layout = advantages.group_normalized(
@@ -249,7 +254,7 @@ def cda_grpo_loss(
   )
   brevity = length_shaping.efficiency(batch.lengths, batch.correct)
   adv = outcome + hparams["format_coef"] * layout
-  adv += hparams["efficiency_coef"] * brevity
+  adv += hparams["length_coef"] * brevity
   low, high = hparams["clip_eps_low"], hparams["clip_eps_high"]
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
   surrogate = surrogates.clipped(
@@ -280,10 +285,11 @@ def dfr_grpo_loss(
   group away: it is centred, before its clip. The entropy in it is a constant.
   kappa > 0 favours unsure failures (exploration), < 0 sure ones.
 
-  Reconstructed: the entropy signal and its sign, the normalisation of both
-  streams, every constant but advantage_clip, which is that of its parent
-  FA-GRPO. The paper has A_reason + λ A_format, that the streams are separate
-  and that the signal is zero-centred and comes from token entropy.
+  Reconstructed: the entropy signal with kappa, its sign, and entropy_epsilon;
+  the normalisation of both streams; format_coef, clip_eps_low, clip_eps_high,
+  epsilon, kl_coef; advantage_clip, which is that of its parent FA-GRPO. The
+  paper has A_reason + λ A_format, that the streams are separate and that the
+  signal is zero-centred and comes from token entropy.
   Peers: none.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2 and A.4.
   """
@@ -333,14 +339,16 @@ def rf_grpo_loss(
   makes a ladder, invalid < valid but wrong < correct; the damping is as large
   as its step, so that a difference in format alone stays a small signal.
 
-  Reconstructed: all three forms and every constant; the paper has the words
-  "damped", "performance-gated" and "hierarchical" for them, and the clip of
-  ±3 in its descendant BN-GRPO.
+  Reconstructed: all three forms, with damping, format_reward and kl_coef; the
+  paper has the words "damped", "performance-gated" and "hierarchical" for them;
+  advantage_clip, that of its descendant BN-GRPO; clip_eps_low and
+  clip_eps_high.
   Peers: none.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
   mask = batch.completion_mask
-  rewards = batch.rewards + hparams["format_reward"] * batch.format_valid
+  bonus = hparams["format_reward"] * batch.format_valid
+  rewards = advantages.penalized(batch.rewards, -bonus)
   damped = advantages.group_normalized(rewards, epsilon=hparams["damping"])
   limit = hparams["advantage_clip"]
   adv = jnp.clip(damped, -limit, limit)

@@ -36,15 +36,15 @@ BN_GRPO_HPARAMS = {
 AV_GRPO_HPARAMS = {
     "clip_eps_low": 0.2,
     "clip_eps_high": 0.2,
-    "sigma_min": 0.1,
+    "sigma_floor": 0.1,
     "format_penalty": 1.0,
 }
 
 VM_AV_GRPO_HPARAMS = {
     "clip_eps_low": 0.2,
     "clip_eps_high": 0.2,
-    "alpha": 1.0,
-    "beta": 1.0,
+    "prior_successes": 1.0,
+    "prior_failures": 1.0,
     "sigma_floor": 0.1,
     "invalid_advantage": -3.5,
     "length_low": 0.5,
@@ -72,7 +72,7 @@ MSA_GRPO_HPARAMS = {
 SA_GRPO_HPARAMS = {
     "clip_eps_low": 0.2,
     "clip_eps_high": 0.2,
-    "alpha": 0.5,
+    "anchor_mix": 0.5,
     "sigma_fixed": 0.5,
     "kl_coef": 0.0,
     "entropy_coef": 0.0,
@@ -90,7 +90,8 @@ def bn_grpo_loss(
   Rare and common successes keep their proportion: one scale for all groups.
   A group of equal rewards gives no gradient.
 
-  Reconstructed: every constant but advantage_clip.
+  Published: advantage_clip.
+  Reconstructed: clip_eps_low, clip_eps_high, epsilon, kl_coef and entropy_coef.
   Peers: none; REINFORCE++-baseline (verl, OpenRLHF) whitens the same centred
   rewards with every token weighing the same, and TRL's scale_rewards="batch"
   divides by the deviation of the raw rewards; neither clips.
@@ -132,7 +133,7 @@ def av_grpo_loss(
   """AV-GRPO: a floor under the group deviation, and a format penalty.
 
     r' = r - format_penalty (1 - valid)
-    A = (r' - μ) / max(sqrt(E[r'²] - μ²), sigma_min)
+    A = (r' - μ) / max(sqrt(E[r'²] - μ²), sigma_floor)
     loss = token_mean( ℓ_clip(A) )
 
   The analytic deviation is the population one, so with format_penalty 0 this
@@ -140,16 +141,16 @@ def av_grpo_loss(
   gradient. With the penalty, a group that mixes wrong and invalid answers
   rewards the wrong ones.
 
-  Reconstructed: sigma_min, format_penalty (the paper says "strict") and
-  the clip. Left out: its "lower" entropy coefficient, which has no number.
+  Reconstructed: sigma_floor, format_penalty (the paper says "strict"),
+  clip_eps_low and clip_eps_high. Left out: its "lower" entropy coefficient,
+  which has no number.
   Peers: none; Simply has the same scale, max(σ, 1e-5), without the penalty.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
   mask = batch.completion_mask
   penalty = hparams["format_penalty"] * (1.0 - batch.format_valid)
-  adv = advantages.analytic_variance(
-      batch.rewards - penalty, sigma_min=hparams["sigma_min"]
-  )
+  rewards = advantages.penalized(batch.rewards, penalty)
+  adv = advantages.analytic_variance(rewards, sigma_min=hparams["sigma_floor"])
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
   surrogate = surrogates.clipped(
       ratio,
@@ -173,20 +174,21 @@ def vm_av_grpo_loss(
 ) -> tuple[Float[Array, ""], types.State, types.Metrics]:
   """VM-AV-GRPO: judge valid answers among themselves, invalid ones apart.
 
-    μ = (Σ_V r + alpha) / (|V| + alpha + beta)          V: the valid ones
+    μ = (Σ_V r + prior_successes) / (|V| + prior_successes + prior_failures)
     A = (r - μ) / max(sqrt(μ (1 - μ)), sigma_floor)     on V
     A = A / clip(L / mean_V L, length_low, length_high) on V where A < 0
     A = clip(A, ±advantage_clip) on V, invalid_advantage elsewhere
     loss = token_mean( ℓ_clip(A) )
 
-  Groups where all fail, or all succeed, keep a gradient. A group without a
-  valid answer gets A = 0: the same push for everyone has no direction.
+  V: the valid ones. Groups where all fail, or all succeed, keep a gradient. A
+  group without valid answers gets A = 0: a push for everyone has no direction.
 
-  Reconstructed: every constant but the length bounds; and the clip on
-  V, without which a short wrong answer could fall below an invalid one.
-  Left out: the adaptive entropy controller, for which the paper has no
-  formula and without which the reference figures were measured; it is in
-  vm_av_grpo_entropy.
+  Published: length_low and length_high.
+  Reconstructed: clip_eps_low, clip_eps_high, prior_successes, prior_failures,
+  sigma_floor, invalid_advantage; and advantage_clip, a clip on V without which
+  a short wrong answer could fall below an invalid one. Left out: the adaptive
+  entropy controller, for which the paper has no formula and without which the
+  reference figures were measured; it is in vm_av_grpo_entropy.
   Peers: none.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
@@ -195,8 +197,8 @@ def vm_av_grpo_loss(
   adv = regimes.beta_smoothed_valid(
       batch.rewards,
       valid,
-      alpha=hparams["alpha"],
-      beta=hparams["beta"],
+      alpha=hparams["prior_successes"],
+      beta=hparams["prior_failures"],
       sigma_floor=hparams["sigma_floor"],
       invalid_advantage=hparams["invalid_advantage"],
   )
@@ -246,8 +248,11 @@ def vm_av_grpo_entropy_loss(
   group sum to more than 0 where most succeed, which narrows the policy. The
   controller pushes back while the entropy is below its target.
 
-  Reconstructed: all that vm_av_grpo says; and the controller, which the
-  paper names as part of the algorithm without a formula or a number.
+  Published: length_low and length_high.
+  Reconstructed: clip_eps_low, clip_eps_high, prior_successes, prior_failures,
+  sigma_floor, invalid_advantage and advantage_clip, as in vm_av_grpo; and the
+  controller, which the paper names as part of the algorithm without a formula
+  or a number: entropy_coef, entropy_target, entropy_rate, entropy_coef_max.
   Peers: none; TRL has an adaptive entropy coefficient that moves by a fixed
   step, with a bonus that is off above the target.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2 and A.3.
@@ -257,8 +262,8 @@ def vm_av_grpo_entropy_loss(
   adv = regimes.beta_smoothed_valid(
       batch.rewards,
       valid,
-      alpha=hparams["alpha"],
-      beta=hparams["beta"],
+      alpha=hparams["prior_successes"],
+      beta=hparams["prior_failures"],
       sigma_floor=hparams["sigma_floor"],
       invalid_advantage=hparams["invalid_advantage"],
   )
@@ -286,7 +291,7 @@ def vm_av_grpo_entropy_loss(
       rate=hparams["entropy_rate"],
       maximum=hparams["entropy_coef_max"],
   )
-  state = {"entropy_coef": updated}
+  state = {"entropy_coef": controllers.kept_if_empty(updated, coef, mask)}
   metrics = surrogates.clip_metrics(
       ratio, adv, mask, clip_eps_low=low, clip_eps_high=high
   )
@@ -312,15 +317,16 @@ def msa_grpo_loss(
   lengths. With the penalty, a group that mixes wrong and invalid answers may
   reward the wrong ones.
 
-  Reconstructed: every constant, the sign of length_power, the penalty (taken
-  over from AV-GRPO: without a second stream uniform groups have no spread),
-  and that σ_outcome is of correctness and σ_total of the reward.
+  Reconstructed: clip_eps_low, clip_eps_high, epsilon, alpha_uniform, kl_coef;
+  length_power and its sign; format_penalty (taken over from AV-GRPO: without a
+  second stream uniform groups have no spread); that σ_outcome is of correctness
+  and σ_total of the reward.
   Peers: none.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
   mask = batch.completion_mask
   penalty = hparams["format_penalty"] * (1.0 - batch.format_valid)
-  rewards = batch.rewards - penalty
+  rewards = advantages.penalized(batch.rewards, penalty)
   sigma = regimes.anchored_std(
       batch.correct, rewards, epsilon=hparams["epsilon"]
   )
@@ -353,24 +359,25 @@ def sa_grpo_loss(
 ) -> tuple[Float[Array, ""], types.State, types.Metrics]:
   """SA-GRPO: an anchor between the group and the batch, a fixed scale.
 
-    anchor = alpha μ_group + (1 - alpha) μ_batch
+    anchor = anchor_mix μ_group + (1 - anchor_mix) μ_batch
     A = (r - anchor) / sigma_fixed
     loss = token_mean( ℓ_clip(A) + kl_coef k3 - entropy_coef H )
 
   Groups where all fail, or all succeed, keep a gradient: towards prompts that
   go better than the batch, not towards better answers. The paper calls it a
-  regression: its run ended at 34.5, where GRPO had 47.8. alpha 1 with
-  sigma_fixed 1 has the advantages of Dr. GRPO.
+  regression: its run ended at 34.5, where GRPO had 47.8. anchor_mix 1
+  with sigma_fixed 1 has the advantages of Dr. GRPO.
 
-  Reconstructed: every constant.
+  Reconstructed: clip_eps_low, clip_eps_high, anchor_mix, which is the α of the
+  paper, sigma_fixed, kl_coef and entropy_coef.
   Peers: none.
   Source: POISE (https://arxiv.org/abs/2603.23951), A.2.
   """
   mask = batch.completion_mask
   own = advantages.group_centered(batch.rewards)
   shared = advantages.batch_centered(batch.rewards)
-  alpha = hparams["alpha"]
-  adv = (alpha * own + (1.0 - alpha) * shared) / hparams["sigma_fixed"]
+  mix = hparams["anchor_mix"]
+  adv = (mix * own + (1.0 - mix) * shared) / hparams["sigma_fixed"]
   low, high = hparams["clip_eps_low"], hparams["clip_eps_high"]
   ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
   surrogate = surrogates.clipped(

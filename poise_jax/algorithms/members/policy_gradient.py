@@ -32,6 +32,7 @@ def reinforce_baseline_loss(
   No baseline of the group: a prompt that is always solved is always
   encouraged, and one that never is, always discouraged.
 
+  Reconstructed: the mean over tokens, and over the batch for the baseline.
   Peers: verl and OpenRLHF, whose ReMax has the reward of a greedy completion
   as baseline; TRL and tunix have none.
   Source: Simple Statistical Gradient-Following Algorithms for Connectionist
@@ -64,7 +65,7 @@ def rloo_sequence_loss(
   mask = batch.completion_mask
   divergence = kl.k1(batch.logprobs, batch.ref_logprobs, mask)
   penalty = hparams["kl_coef"] * jnp.sum(divergence, axis=2)
-  adv = advantages.leave_one_out(batch.rewards - penalty)
+  adv = advantages.leave_one_out(advantages.penalized(batch.rewards, penalty))
   surrogate = surrogates.policy_gradient(batch.logprobs, adv, mask)
   loss = aggregation.seq_sum_mean(surrogate, mask)
   metrics = {"advantages/mean_abs": jnp.mean(jnp.abs(adv))}

@@ -56,6 +56,8 @@ def gspo_loss(
   log-ratio moves far less than that of a token, hence the narrow clip; with
   one update per batch it never binds.
 
+  Published: clip_eps_low and clip_eps_high.
+  Reconstructed: epsilon, and σ in the population form.
   Peers: TRL has it as importance_sampling_level="sequence" with
   loss_type="grpo", and divides by the deviation with ddof 1 plus 1e-4; also
   SkyRL, slime, NeMo-RL and EasyDeL. "gspo" in verl and "gspo-token" in tunix
@@ -96,6 +98,8 @@ def gspo_token_loss(
   of `gspo`. It is the form to start from when tokens get advantages of their
   own.
 
+  Published: clip_eps_low and clip_eps_high.
+  Reconstructed: epsilon, and σ in the population form.
   Peers: "gspo" in verl and "gspo-token" in tunix, both with the log-ratio cut
   at 10 from above; experimental in TRL. Under a mean over tokens, instead of
   `seq_mean`, long completions would weigh more than in GSPO.
@@ -134,6 +138,8 @@ def gmpo_loss(
   An outlier token is clipped alone instead of its completion, so the range
   can be wide: exp(±.4) is .67 to 1.49.
 
+  Published: clip_eps_low and clip_eps_high.
+  Reconstructed: epsilon, and σ in the population form.
   Peers: "geo_mean" in verl and GMPOTrainer, experimental, in TRL; both
   average over all rows, those without any token included; ms-swift has
   something close.
@@ -173,6 +179,8 @@ def luspo_loss(
   the same. The loss grows with the length of the completions: a learning
   rate tuned for `gspo` is too large here by about their mean length.
 
+  Published: clip_eps_low and clip_eps_high.
+  Reconstructed: epsilon, and σ in the population form.
   Peers: loss_type="luspo" in TRL and Liger, whose mean over rows counts rows
   without any token and whose default clip is .2; the values here are those of
   the paper.
@@ -214,8 +222,9 @@ def vespo_loss(
   bad completion fades fast once the policy has left it (k_neg > k_pos), a
   good one once the policy has overtaken it (lambda_pos > lambda_neg).
 
-  Reconstructed: σ and the mean over tokens, as in TRL. The paper writes
-  A = r - μ and the log-probability of the whole completion, a sum.
+  Reconstructed: k_pos, lambda_pos, k_neg and lambda_neg, which are TRL's;
+  epsilon, and σ at all, and the mean over tokens, as in TRL. The paper writes A
+  = r - μ and the log-probability of the whole completion, a sum.
   Peers: loss_type="vespo" in TRL and Liger. Their W is π / π_old times the
   sampler-mismatch weights when these are in use, which may be truncated, and
   log W is cut at -18.4 and 20; here at ±20. φ is below 1e-14 either way.
@@ -252,6 +261,8 @@ def rloo_trl_loss(
   after a small drift of each token: with long completions nearly all are
   clipped in a second update. `rloo` is the form with token ratios and no KL.
 
+  Reconstructed: clip_eps_low, clip_eps_high and kl_coef, which are TRL's, as is
+  the clipped ratio.
   Peers: TRL RLOOTrainer at its defaults (beta .05, no normalisation of
   advantages, no clip of rewards); it does not clamp the log of R, and its
   mean counts completions without tokens. verl, tunix and SkyRL have the
@@ -261,7 +272,7 @@ def rloo_trl_loss(
   mask = batch.completion_mask
   divergence = kl.k1(batch.old_logprobs, batch.ref_logprobs, mask)
   penalty = hparams["kl_coef"] * jnp.sum(divergence, axis=2)
-  adv = advantages.leave_one_out(batch.rewards - penalty)
+  adv = advantages.leave_one_out(advantages.penalized(batch.rewards, penalty))
   ratio = ratios.sequence_product_ratio(
       batch.logprobs, batch.old_logprobs, mask
   )

@@ -45,8 +45,8 @@ def cispo_loss(
   on the weight, as in the source. The value of the loss is not a measure of
   progress.
 
-  Reconstructed: ratio_cap, for which the source gives no number; 5 is the
-  value of ScaleRL.
+  Reconstructed: ratio_cap, for which the source gives no number: 5 is the value
+  of ScaleRL; epsilon, and σ in the population form.
   Peers: TRL and Liger cap the ratio at `epsilon_high` itself, whose default
   of 0.2 is that of PPO; verl, NeMo and slime clip it to
   [1 - clip_ratio_low, 1 + clip_ratio_high]. Here ratio_cap is the largest
@@ -78,6 +78,7 @@ def scalerl_loss(
   policy that sampled, as its sampler reports it. Leaving out prompts that are
   nearly solved is up to the sampler.
 
+  Published: ratio_cap.
   Reconstructed: that the ratio is to the sampler and not to π_old, that the
   deviation is of the kept completions alone, and epsilon.
   Peers: TRL's scale_rewards="batch" takes the deviation of the raw rewards,
@@ -113,6 +114,8 @@ def sapo_loss(
   On policy the gradient is that of the plain ratio. Off policy it fades and
   never stops; that of bad tokens fades faster, for they lift all others.
 
+  Published: tau_positive and tau_negative.
+  Reconstructed: epsilon, and σ in the population form.
   Peers: TRL and verl, the same but for the sample deviation; TRL's mean
   counts completions without tokens.
   Source: Soft Adaptive Policy Optimization
@@ -145,9 +148,10 @@ def aspo_loss(
   A good token that has become rarer is pushed harder, where the plain ratio
   would let it go.
 
-  Reconstructed: one clip for all tokens. The authors set it to 0.2 for one
-  part of the tokens and 0.4 for the other, divided at the 0.8 quantile of
-  entropy, and add a KL term; all that is left out.
+  Published: dual_clip; clip_eps_low and clip_eps_high, as 0.2 for one part of
+  the tokens and 0.4 for the other, divided at the 0.8 quantile of entropy.
+  Reconstructed: one clip for all tokens; epsilon. The KL term of the authors is
+  left out.
   Peers: in none of TRL, verl and tunix; the authors' fork of verl has it.
   Source: ASPO (https://arxiv.org/abs/2510.06062).
   """
@@ -186,6 +190,9 @@ def intellect2_loss(
   A bad token that became more than delta times as likely gets no gradient
   instead of a huge one. KL and entropy terms are left out.
 
+  Published: delta, by this name, which is also TRL's.
+  Reconstructed: clip_eps_low and clip_eps_high, those of PPO; epsilon, σ in the
+  population form and the mean over tokens.
   Peers: TRL has it as `delta`, off by default. verl's dual clip of 3 is the
   same function with another bound.
   Source: INTELLECT-2 (https://arxiv.org/abs/2505.07291).
@@ -207,5 +214,8 @@ def intellect2_loss(
       mask,
       clip_eps_low=hparams["clip_eps_low"],
       clip_eps_high=hparams["clip_eps_high"],
+  )
+  metrics["clip_ratio/dual_mean"] = surrogates.clip_fraction_dual(
+      ratio, adv, mask, bound=hparams["delta"]
   )
   return loss, state, metrics

@@ -6,6 +6,7 @@ from poise_jax import types
 from poise_jax.algorithms import (
     advantages,
     aggregation,
+    kl,
     ratios,
     surrogates,
     trust_regions,
@@ -47,7 +48,8 @@ def dppo_tv_loss(
   holds back a frequent one. Stopped tokens stay in the denominator. The value
   of the loss is not a measure of progress.
 
-  Reconstructed: the thresholds, which are the clip range of verl.
+  Reconstructed: threshold_low and threshold_high, the clip range of verl;
+  ratio_cap, the number in verl's function; epsilon.
   Peers: verl's dppo_tv is this, with its clip range as thresholds and
   old_log_prob as here. prime-rl measures from the sampler, adds a squared
   log-ratio and does not cap the ratio. verl's ratio cap is clip_ratio_c, 3
@@ -89,7 +91,8 @@ def dppo_kl_loss(
   Stopped tokens stay in the denominator. The value of the loss is not a
   measure of progress.
 
-  Reconstructed: the threshold, which is the clip range of verl.
+  Reconstructed: threshold, the clip range of verl; ratio_cap, the number in
+  verl's function; epsilon.
   Peers: verl's dppo_kl has one threshold for each sign of A, its clip range.
   Its ratio cap is 3 unless set, as in dppo_tv.
   Source: DPPO (https://arxiv.org/abs/2602.04879).
@@ -130,7 +133,10 @@ def clip_cov_loss(
   random numbers: each of them weighs as much as it does in the mean over all
   choices. Dropped tokens stay in the denominator.
 
-  Reconstructed: the expectation in place of the choice.
+  Published: cov_low, cov_high and cov_fraction, in the authors' code, which is
+  now verl's.
+  Reconstructed: the expectation in place of the choice; clip_eps_low,
+  clip_eps_high and epsilon.
   Peers: verl draws the tokens in each micro-batch, from torch's global
   generator; k counts the tokens of the micro-batch.
   Source: The Entropy Mechanism of Reinforcement Learning for Reasoning
@@ -180,6 +186,9 @@ def kl_cov_loss(
   On policy the penalty has no gradient, so it acts from the second update of
   a batch on. Tokens that tie for the last places share them.
 
+  Published: kl_coef and cov_fraction, in the authors' code, which is now
+  verl's.
+  Reconstructed: epsilon, and σ in the population form.
   Peers: verl's kl_cov ranks the tokens of each micro-batch by themselves; its
   function documents a coefficient of 1, its configuration sets 0.1.
   Source: The Entropy Mechanism of Reinforcement Learning for Reasoning
@@ -187,15 +196,14 @@ def kl_cov_loss(
   """
   mask = batch.completion_mask
   adv = advantages.group_normalized(batch.rewards, epsilon=hparams["epsilon"])
-  log_ratio = ratios.log_ratio(batch.logprobs, batch.old_logprobs, mask)
+  ratio = ratios.token_ratio(batch.logprobs, batch.old_logprobs, mask)
   selected = trust_regions.high_covariance(
       trust_regions.covariance(batch.logprobs, adv, mask),
       mask,
       fraction=hparams["cov_fraction"],
   )
-  surrogate = -jnp.exp(log_ratio) * adv[..., None]
-  # |x|, with gradient 0 at x = 0, where that of jnp.abs is 1.
-  distance = log_ratio * jnp.sign(log_ratio)
+  surrogate = -ratio * adv[..., None]
+  distance = kl.absolute(batch.logprobs, batch.old_logprobs, mask)
   penalty = hparams["kl_coef"] * selected * distance
   loss = aggregation.token_mean(surrogate + penalty, mask)
   metrics = {"advantages/mean_abs": jnp.mean(jnp.abs(adv))}

@@ -4,6 +4,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from poise_jax import types
 from poise_jax.algorithms import catalog
@@ -80,3 +81,36 @@ def test_sign_flipped_is_opposed_to_grpo_on_policy():
   _, bad = value_and_grad("sign_flipped", on_policy)
   np.testing.assert_allclose(good, -bad, rtol=1e-6)
   assert np.all(np.sign(good[0, :, 0]) == [-1, 1, 1, 1])
+
+
+# The equations again, in float64.
+
+
+def clipped(hp, b, logprobs, adv):
+  adv = adv[..., None]
+  ratio = np.exp(b.log_ratio(logprobs, "old_logprobs"))
+  cut = np.clip(ratio, 1 - hp["clip_eps_low"], 1 + hp["clip_eps_high"])
+  return b.token_mean(-np.minimum(ratio * adv, cut * adv))
+
+
+def constant(hp, b, logprobs, entropy):
+  adv = b["rewards"] - b["rewards"].mean(axis=1, keepdims=True)
+  return clipped(hp, b, b["logprobs"], adv)
+
+
+def negated(hp, b, logprobs, entropy):
+  centered = b["rewards"] - b["rewards"].mean(axis=1, keepdims=True)
+  deviation = b["rewards"].std(axis=1, keepdims=True)
+  return clipped(hp, b, logprobs, -centered / (deviation + hp["epsilon"]))
+
+
+ORACLES = {
+    "zero_gradient": (constant, {}),
+    "sign_flipped": (negated, {"epsilon": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_agrees_with_float64(name, agrees_with_float64):
+  oracle, constants = ORACLES[name]
+  agrees_with_float64(catalog.make(name, **constants), oracle)

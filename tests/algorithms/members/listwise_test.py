@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from poise_jax.algorithms import catalog
 from poise_jax.algorithms.members import listwise
 
 
@@ -32,38 +33,17 @@ def close(actual, expected):
   np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def selected(b, values):
-  return np.where(b["completion_mask"] > 0, values, 0.0)
-
-
-def centered(values):
-  return values - values.mean(axis=1, keepdims=True)
-
-
-def log_softmax(x):
-  x = x - x.max(axis=1, keepdims=True)
-  return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
-
-
 def test_gvpo(member, run, pair):
-  # S - mean S = ±1.5 log 2, r - μ = ±.5: d = ±(.75 log 2 - .5) at beta .5.
+  # S - mean S = ±1.5 log 2, r - μ = ±.5: d = ±(.75 log 2 - .5) at kl_coef .5.
   # Loss d², slope .5 d at the tokens of the first, -.5 d at the second.
   d = 0.75 * np.log(2.0) - 0.5
-  value, grads, state, metrics = run(member(listwise, "gvpo", beta=0.5), pair)
+  value, grads, state, metrics = run(
+      member(listwise, "gvpo", kl_coef=0.5), pair
+  )
   close(value, d**2)
   close(grads["logprobs"][0], [[d / 2, d / 2], [-d / 2, 0.0]])
   assert state == {}
   close(metrics["advantages/mean_abs"], 0.5)
-
-
-def test_gvpo_against_float64(member, agrees_with_float64):
-  def oracle(hp, b, logprobs, entropy):
-    del entropy
-    total = selected(b, logprobs - b["old_logprobs"]).sum(axis=2)
-    d = hp["beta"] * centered(total) - centered(b["rewards"])
-    return ((d**2).sum(axis=1) / (2 * (d.shape[1] - 1))).mean()
-
-  agrees_with_float64(member(listwise, "gvpo", beta=0.7), oracle)
 
 
 def test_gvpo_leaves_completions_without_tokens_out(member, run, arrays):
@@ -94,26 +74,12 @@ def test_tpo(member, run, pair):
   close(metrics["advantages/mean_abs"], 1.0)
 
 
-def test_tpo_sigma_min(member, run, pair):
+def test_tpo_sigma_floor(member, run, pair):
   # σ = 1/2 under a floor of 1: u = ±1/2, so eta = 1 / log 3 gives the same q.
-  algorithm = member(listwise, "tpo", eta=1 / np.log(3.0), sigma_min=1.0)
+  algorithm = member(listwise, "tpo", eta=1 / np.log(3.0), sigma_floor=1.0)
   _, grads, _, _ = run(algorithm, pair)
   slope = 8 / 9 - 3 / 4
   close(grads["logprobs"][0], [[slope, slope], [-slope, 0.0]])
-
-
-def test_tpo_against_float64(member, agrees_with_float64):
-  def oracle(hp, b, logprobs, entropy):
-    del entropy
-    sigma = b["rewards"].std(axis=1, keepdims=True)
-    u = centered(b["rewards"]) / np.maximum(sigma, hp["sigma_min"])
-    old = selected(b, b["old_logprobs"]).sum(axis=2)
-    q = np.exp(log_softmax(old + u / hp["eta"]))
-    log_p = log_softmax(selected(b, logprobs).sum(axis=2))
-    return -(q * log_p).sum(axis=1).mean()
-
-  algorithm = member(listwise, "tpo", eta=0.7, sigma_min=0.4)
-  agrees_with_float64(algorithm, oracle)
 
 
 @pytest.mark.parametrize("reward", [0.0, 1.0, 1000.1])
@@ -143,3 +109,56 @@ def test_degenerate_batches(name, member, run, arrays):
   value, grads, _, _ = run(algorithm, single)
   assert value == 0.0
   np.testing.assert_array_equal(grads["logprobs"], 0.0)
+
+
+# The equations again, in float64: over the completions that have tokens.
+
+
+def groups(b, *values):
+  """The values of the live completions of each group that has some."""
+  for g, live in enumerate(b.tokens > 0):
+    if live.any():
+      yield [np.asarray(v)[g, live] for v in values]
+
+
+def group_mean(losses):
+  return np.mean(losses) if losses else 0.0
+
+
+def log_softmax(x):
+  x = x - x.max()
+  return x - np.log(np.exp(x).sum())
+
+
+def gvpo(hp, b, logprobs, entropy):
+  total = b.log_ratio(logprobs, "old_logprobs").sum(axis=2)
+  losses = []
+  for s, r in groups(b, total, b["rewards"]):
+    d = hp["kl_coef"] * (s - s.mean()) - (r - r.mean())
+    losses.append((d**2).sum() / (2 * max(len(d) - 1, 1)))
+  return group_mean(losses)
+
+
+def tpo(hp, b, logprobs, entropy):
+  centered = b["rewards"] - b["rewards"].mean(axis=1, keepdims=True)
+  sigma = b["rewards"].std(axis=1, keepdims=True)
+  u = centered / np.maximum(sigma, hp["sigma_floor"])
+  old = (b["old_logprobs"] * b.live).sum(axis=2)
+  new = old + b.log_ratio(logprobs, "old_logprobs").sum(axis=2)
+  losses = []
+  for before, score, after in groups(b, old, u, new):
+    q = np.exp(log_softmax(before + score / hp["eta"]))
+    losses.append(-(q * log_softmax(after)).sum())
+  return group_mean(losses)
+
+
+ORACLES = {
+    "gvpo": (gvpo, {"kl_coef": 0.7}),
+    "tpo": (tpo, {"eta": 0.7, "sigma_floor": 0.4}),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_agrees_with_float64(name, agrees_with_float64):
+  oracle, constants = ORACLES[name]
+  agrees_with_float64(catalog.make(name, **constants), oracle)

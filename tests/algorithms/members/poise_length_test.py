@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from poise_jax.algorithms import catalog
 from poise_jax.algorithms.members import poise_length
 
 NAMES = ["dace", "cag", "dcbe"]
@@ -40,7 +41,7 @@ def test_dace(run, member, arrays):
   # Pass rates 1/2, 1, 1/4, 0, so accuracy weighs 1 + 2 (1 - p) = 2, 1, 5/2, 3.
   # Brevity of 2 and 4: 1 and -1, of 1, 1, 1, 5: 1 and -3 over sqrt(3); the
   # two right answers of the third group are equally long.
-  algorithm = member(poise_length, "dace", alpha=2.0, beta=0.2)
+  algorithm = member(poise_length, "dace", difficulty_coef=2.0, length_coef=0.2)
   adv = advantages_of(run, algorithm, length_batch(arrays))
   expected = [
       [2 + 0.1, 2 - 0.1, -2, -2],
@@ -151,18 +152,13 @@ def test_masked_junk_does_not_leak(run, member, arrays, name):
 # Independent evaluation, in double precision.
 
 
-def token_mean(values, b):
-  mask = b["completion_mask"]
-  return (values * mask).sum() / mask.sum()
-
-
 def dace(hp, b, g, accuracy, subset):
   rate = subset.mean()
-  adv = accuracy * (1 + hp["alpha"] * (1 - rate))
+  adv = accuracy * (1 + hp["difficulty_coef"] * (1 - rate))
   lengths = b["lengths"][g][subset]
   if lengths.size and lengths.std() > 0:
     brevity = (lengths.mean() - lengths) / lengths.std()
-    adv[subset] += hp["beta"] * rate * brevity
+    adv[subset] += hp["length_coef"] * rate * brevity
   return adv
 
 
@@ -170,8 +166,8 @@ def cag(hp, b, g, accuracy, subset):
   adv = accuracy.copy()
   for i in np.flatnonzero(subset):
     mean = b["lengths"][g][subset].mean()
-    excess = min((mean - b["lengths"][g, i]) / mean, 0)
-    adv[i] += hp["beta_base"] * subset.mean() ** 2 * excess
+    excess = min(mean - b["lengths"][g, i], 0) / max(mean, 1e-9)
+    adv[i] += hp["length_coef"] * subset.mean() ** 2 * excess
   return adv
 
 
@@ -184,29 +180,38 @@ def dcbe(hp, b, g, accuracy, subset):
   return adv
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_agrees_with_float64(member, agrees_with_float64, arrays, name):
-  group_advantage = {"dace": dace, "cag": cag, "dcbe": dcbe}[name]
+def oracle_of(group_advantage):
+  def advantages(hp, b):
+    adv = []
+    for g, r in enumerate(b["rewards"]):
+      accuracy = (r - r.mean()) / (r.std() + hp["epsilon"])
+      adv.append(group_advantage(hp, b, g, accuracy, b["correct"][g] == 1))
+    return np.stack(adv)
+
+  def oracle(hp, b, logprobs, entropy):
+    adv = b.once(advantages, hp)[..., None]
+    ratio = np.exp(b.log_ratio(logprobs, "old_logprobs"))
+    cut = np.clip(ratio, 1 - hp["clip_eps_low"], 1 + hp["clip_eps_high"])
+    x = b.log_ratio(logprobs, "ref_logprobs")
+    tokens = -np.minimum(ratio * adv, cut * adv)
+    tokens += hp["kl_coef"] * (np.exp(-x) - 1 + x)
+    return b.token_mean(tokens - b["state"].get("entropy_coef", 0.0) * entropy)
+
+  return oracle
+
+
+# With constants at which every term is active.
+ORACLES = {
+    "dace": (oracle_of(dace), {"kl_coef": 0.3, "entropy_coef": 0.4}),
+    "cag": (oracle_of(cag), {"kl_coef": 0.3}),
+    "dcbe": (oracle_of(dcbe), {"kl_coef": 0.3, "entropy_coef": 0.4}),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_agrees_with_float64(name, agrees_with_float64, arrays):
+  oracle, constants = ORACLES[name]
   # Rewards with a second part, so that rewards and correctness differ.
   bonus = np.linspace(-0.3, 0.0, 32).reshape(4, 8)
   arrays["rewards"] = (arrays["rewards"] + bonus).astype(np.float32)
-
-  def oracle(hp, b, logprobs, entropy):
-    adv = []
-    for g in range(4):
-      r = b["rewards"][g]
-      accuracy = (r - r.mean()) / (r.std() + hp["epsilon"])
-      adv.append(group_advantage(hp, b, g, accuracy, b["correct"][g] == 1))
-    adv = np.stack(adv)[..., None]
-    ratio = np.exp(logprobs - b["old_logprobs"])
-    cut = np.clip(ratio, 1 - hp["clip_eps_low"], 1 + hp["clip_eps_high"])
-    x = logprobs - b["ref_logprobs"]
-    tokens = -np.minimum(ratio * adv, cut * adv)
-    tokens += hp["kl_coef"] * (np.exp(-x) - 1 + x)
-    bonus = b["state"].get("entropy_coef", 0.0) * token_mean(entropy, b)
-    return token_mean(tokens, b) - bonus
-
-  constants = {"kl_coef": 0.3}
-  if name != "cag":
-    constants["entropy_coef"] = 0.4
-  agrees_with_float64(member(poise_length, name, **constants), oracle, arrays)
+  agrees_with_float64(catalog.make(name, **constants), oracle, arrays)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from poise_jax.algorithms import catalog
 from poise_jax.algorithms.members import poise_routing
 
 NAMES = ["fa_grpo", "gla_grpo", "pr_grpo", "cda_grpo", "dfr_grpo", "rf_grpo"]
@@ -89,10 +90,10 @@ def test_cda_grpo(run, member, arrays):
   algorithm = member(
       poise_routing,
       "cda_grpo",
-      alpha=2.0,
-      beta=2.0,
+      prior_successes=2.0,
+      prior_failures=2.0,
       format_coef=0.5,
-      efficiency_coef=0.25,
+      length_coef=0.25,
   )
   adv = advantages_of(run, algorithm, regime_batch(arrays))
   root2, root5 = 2**0.5, 5**0.5
@@ -110,7 +111,8 @@ def test_cda_grpo_default_is_optimistic(run, member, arrays):
   # Beta(1, 1/2): b = 2/19 in failed groups, a push of -sqrt(2/17); 18/19 in
   # solved ones, a pull of sqrt(1/18).
   algorithm = member(poise_routing, "cda_grpo")
-  assert algorithm.hparams["alpha"] > algorithm.hparams["beta"]
+  hparams = algorithm.hparams
+  assert hparams["prior_successes"] > hparams["prior_failures"]
   batch = regime_batch(arrays, lengths=np.ones((4, 4)))
   adv = advantages_of(run, algorithm, batch)
   close(adv[2:], [[18**-0.5] * 8, [-((2 / 17) ** 0.5)] * 8])
@@ -195,23 +197,6 @@ def test_masked_junk_does_not_leak(run, member, arrays, name):
 # Independent evaluation, in double precision.
 
 
-def token_mean(values, b):
-  mask = b["completion_mask"]
-  return (values * mask).sum() / mask.sum()
-
-
-def clipped(adv, hp, b, logprobs):
-  ratio = np.exp(logprobs - b["old_logprobs"])
-  cut = np.clip(ratio, 1 - hp["clip_eps_low"], 1 + hp["clip_eps_high"])
-  adv = adv[..., None]
-  return token_mean(-np.minimum(ratio * adv, cut * adv), b)
-
-
-def k3(b, logprobs):
-  x = logprobs - b["ref_logprobs"]
-  return np.exp(-x) - 1 + x
-
-
 def z_score(values, epsilon):
   return (values - values.mean()) / (values.std() + epsilon)
 
@@ -227,26 +212,28 @@ def fa(hp, b, g):
 def gla(hp, b, g):
   limit = hp["advantage_clip"]
   if b["correct"][g].sum() == 0:
-    return np.zeros(8)
+    return np.zeros(len(b["correct"][g]))
   return np.clip(z_score(b["rewards"][g], hp["epsilon"]), -limit, limit)
 
 
 def pr(hp, b, g):
-  right = b["correct"][g].sum()
+  right, size = b["correct"][g].sum(), len(b["correct"][g])
   if right == 0:
-    return np.full(8, hp["failed_advantage"])
-  return z_score(b["rewards"][g], hp["epsilon"]) if right < 8 else np.zeros(8)
+    return np.full(size, hp["failed_advantage"])
+  mixed = right < size
+  return z_score(b["rewards"][g], hp["epsilon"]) if mixed else np.zeros(size)
 
 
 def cda(hp, b, g):
   correct, lengths = b["correct"][g], b["lengths"][g]
-  base = (correct.sum() + hp["alpha"]) / (8 + hp["alpha"] + hp["beta"])
+  wins, losses = hp["prior_successes"], hp["prior_failures"]
+  base = (correct.sum() + wins) / (len(correct) + wins + losses)
   adv = (correct - base) / max((base * (1 - base)) ** 0.5, hp["sigma_floor"])
   adv += hp["format_coef"] * z_score(b["format_valid"][g], hp["epsilon"])
   subset = correct == 1
   if subset.any() and lengths[subset].std() > 0:
     saved = -z_score(lengths[subset], 0.0)
-    adv[subset] += hp["efficiency_coef"] * saved
+    adv[subset] += hp["length_coef"] * saved
   return adv
 
 
@@ -255,9 +242,11 @@ def dfr(hp, b, g):
   if correct.max() > 0:
     adv = np.clip(z_score(correct, hp["epsilon"]), -limit, limit)
   else:
-    mask = b["completion_mask"][g]
-    means = (b["entropy"][g] * mask).sum(axis=1) / mask.sum(axis=1)
-    adv = np.clip(z_score(means, hp["entropy_epsilon"]), -1, 1) * hp["kappa"]
+    adv, some = np.zeros(len(correct)), b.tokens[g] > 0
+    means = (b["entropy"][g] * b.live[g])[some].sum(axis=1) / b.tokens[g][some]
+    if some.any():
+      scores = np.clip(z_score(means, hp["entropy_epsilon"]), -1, 1)
+      adv[some] = hp["kappa"] * scores
   return adv + hp["format_coef"] * z_score(b["format_valid"][g], hp["epsilon"])
 
 
@@ -267,32 +256,41 @@ def rf(hp, b, g):
   return np.clip(z_score(rewards, hp["damping"]), -limit, limit)
 
 
-# Constants at which every term is active.
-ACTIVE = {
-    "fa_grpo": (fa, {"advantage_clip": 1.1}),
-    "gla_grpo": (gla, {"advantage_clip": 1.1}),
-    "pr_grpo": (pr, {}),
-    "cda_grpo": (cda, {"sigma_floor": 0.35}),
-    "dfr_grpo": (dfr, {"advantage_clip": 1.1}),
-    "rf_grpo": (rf, {"advantage_clip": 1.1}),
+def oracle_of(group_advantage, gated=False):
+  def advantages(hp, b):
+    return np.stack(
+        [group_advantage(hp, b, g) for g in range(len(b["rewards"]))]
+    )
+
+  def oracle(hp, b, logprobs, entropy):
+    adv = b.once(advantages, hp)[..., None]
+    ratio = np.exp(b.log_ratio(logprobs, "old_logprobs"))
+    cut = np.clip(ratio, 1 - hp["clip_eps_low"], 1 + hp["clip_eps_high"])
+    x = b.log_ratio(logprobs, "ref_logprobs")
+    penalty = hp["kl_coef"] * (np.exp(-x) - 1 + x)
+    if gated:
+      penalty[b["correct"].sum(axis=1) > 0] = 0.0
+    return b.token_mean(-np.minimum(ratio * adv, cut * adv) + penalty)
+
+  return oracle
+
+
+# With constants at which every term is active.
+ORACLES = {
+    "fa_grpo": (oracle_of(fa), {"advantage_clip": 1.1}),
+    "gla_grpo": (oracle_of(gla), {"advantage_clip": 1.1}),
+    "pr_grpo": (oracle_of(pr), {}),
+    "cda_grpo": (oracle_of(cda), {"sigma_floor": 0.35}),
+    "dfr_grpo": (oracle_of(dfr), {"advantage_clip": 1.1}),
+    "rf_grpo": (oracle_of(rf, gated=True), {"advantage_clip": 1.1}),
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_agrees_with_float64(member, agrees_with_float64, arrays, name):
-  group_advantage, constants = ACTIVE[name]
+@pytest.mark.parametrize("name", ORACLES)
+def test_agrees_with_float64(name, agrees_with_float64, arrays):
+  oracle, constants = ORACLES[name]
   # Rewards with a second part, so that rewards and correctness differ.
   bonus = np.linspace(-0.3, 0.0, 32).reshape(4, 8)
   arrays["rewards"] = (arrays["rewards"] + bonus).astype(np.float32)
-
-  def oracle(hp, b, logprobs, entropy):
-    del entropy
-    adv = np.stack([group_advantage(hp, b, g) for g in range(4)])
-    gate = np.ones((4, 1, 1))
-    if name == "rf_grpo":
-      gate = (b["correct"].sum(axis=1) == 0)[:, None, None]
-    penalty = token_mean(gate * k3(b, logprobs), b)
-    return clipped(adv, hp, b, logprobs) + hp["kl_coef"] * penalty
-
-  algorithm = member(poise_routing, name, kl_coef=0.3, **constants)
+  algorithm = catalog.make(name, kl_coef=0.3, **constants)
   agrees_with_float64(algorithm, oracle, arrays)

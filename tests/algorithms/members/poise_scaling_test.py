@@ -111,7 +111,7 @@ def test_av_grpo_penalises_invalid_answers():
 
 
 def test_av_grpo_floor():
-  value, _, _ = evaluate("av_grpo", make_batch(), sigma_min=2.0)
+  value, _, _ = evaluate("av_grpo", make_batch(), sigma_floor=2.0)
   close(value, (-1.2 * 0.5 + 0.5) / 8)
 
 
@@ -144,7 +144,7 @@ def test_vm_av_grpo_keeps_invalid_below_every_valid_failure():
       format_valid=jnp.ones((2, 4)),
       lengths=jnp.array([[9.0, 9.0, 9.0, 1.0]] * 2),
   )
-  prior = {"alpha": 0.25, "beta": 0.25}
+  prior = {"prior_successes": 0.25, "prior_failures": 0.25}
   _, slopes, _ = evaluate("vm_av_grpo", batch, **prior)
   close(slopes[:, 3], [3.0 / 8] * 2)
   _, slopes, _ = evaluate("vm_av_grpo", batch, advantage_clip=9.0, **prior)
@@ -205,7 +205,9 @@ def test_vm_av_ranks_invalid_below_wrong_below_right(
     run, member, arrays, name, prior
 ):
   rng = np.random.default_rng(7)
-  algorithm = member(poise_scaling, name, alpha=prior[0], beta=prior[1])
+  algorithm = member(
+      poise_scaling, name, prior_successes=prior[0], prior_failures=prior[1]
+  )
   for _ in range(12):
     valid = rng.random((4, 8)) < rng.random((4, 1))
     valid[:, 0] = True
@@ -286,7 +288,7 @@ def test_sa_grpo(run, member, arrays):
   counts = np.array([2, 4, 6, 8])
   correct = (np.arange(8) < counts[:, None]) * 1.0
   arrays = eights(arrays, correct, [1] * 8, [3] * 8)
-  algorithm = member(poise_scaling, "sa_grpo", alpha=0.25)
+  algorithm = member(poise_scaling, "sa_grpo", anchor_mix=0.25)
   adv = advantages_of(run, algorithm, arrays)
   anchors = np.array([17, 19, 21, 23])[:, None] / 32
   close(adv, 2 * (correct - anchors))
@@ -304,81 +306,95 @@ def test_sa_grpo_regularisers(run, member):
   close(metrics["entropy"], 0.5)
 
 
-def token_mean(values, b):
-  mask = b["completion_mask"]
-  return (values * mask).sum() / mask.sum()
+# The equations again, in float64.
 
 
-def clipped(adv, hp, b, logprobs):
-  ratio = np.exp(logprobs - b["old_logprobs"])
-  cut = np.clip(ratio, 1 - hp["clip_eps_low"], 1 + hp["clip_eps_high"])
-  adv = adv[..., None]
-  return token_mean(-np.minimum(ratio * adv, cut * adv), b)
+def oracle_of(estimate):
+  def oracle(hp, b, logprobs, entropy):
+    ratio = np.exp(b.log_ratio(logprobs, "old_logprobs"))
+    cut = np.clip(ratio, 1 - hp["clip_eps_low"], 1 + hp["clip_eps_high"])
+    adv = b.once(estimate, hp)[..., None]
+    x = b.log_ratio(logprobs, "ref_logprobs")
+    tokens = -np.minimum(ratio * adv, cut * adv)
+    tokens += hp.get("kl_coef", 0) * (np.exp(-x) - 1 + x)
+    bonus = b["state"].get("entropy_coef", hp.get("entropy_coef", 0))
+    return b.token_mean(tokens - bonus * entropy)
+
+  return oracle
 
 
-def k3(b, logprobs):
-  x = logprobs - b["ref_logprobs"]
-  return token_mean(np.exp(-x) - 1 + x, b)
+def bn(hp, b):
+  a = b["rewards"] - b["rewards"].mean(axis=1, keepdims=True)
+  scaled = a / ((a**2).mean() ** 0.5 + hp["epsilon"])
+  limit = hp["advantage_clip"]
+  return np.clip(scaled, -limit, limit)
 
 
-def vm_av_entropy_oracle(hp, b, logprobs, entropy):
-  adv = np.zeros((4, 8))
-  for g in range(4):
+def av(hp, b):
+  r = b["rewards"] - hp["format_penalty"] * (b["format_valid"] == 0)
+  # E[r²] - μ², of rewards near 0.
+  shifted = r - r.min()
+  mean = shifted.mean(axis=1, keepdims=True)
+  variance = (shifted**2).mean(axis=1, keepdims=True) - mean**2
+  sigma = np.maximum(variance, hp["sigma_floor"] ** 2) ** 0.5
+  return (shifted - mean) / sigma
+
+
+def vm_av(hp, b):
+  adv = np.zeros_like(b["rewards"])
+  for g, i in np.ndindex(adv.shape):
     valid = b["format_valid"][g] == 1
     if not valid.any():
       continue
     n, k = valid.sum(), b["rewards"][g][valid].sum()
-    mean = (k + hp["alpha"]) / (n + hp["alpha"] + hp["beta"])
-    sigma = max((mean * (1 - mean)) ** 0.5, hp["sigma_floor"])
-    usual = b["lengths"][g][valid].mean()
-    for i in range(8):
-      a = (b["rewards"][g, i] - mean) / sigma
-      if a < 0:
-        relative = b["lengths"][g, i] / usual
-        a /= min(max(relative, hp["length_low"]), hp["length_high"])
-      a = min(max(a, -hp["advantage_clip"]), hp["advantage_clip"])
-      adv[g, i] = a if valid[i] else hp["invalid_advantage"]
-  bonus = b["state"]["entropy_coef"] * token_mean(entropy, b)
-  return clipped(adv, hp, b, logprobs) - bonus
+    wins, losses = hp["prior_successes"], hp["prior_failures"]
+    mean = (k + wins) / (n + wins + losses)
+    sigma = max(mean * (1 - mean), hp["sigma_floor"] ** 2) ** 0.5
+    a = (b["rewards"][g, i] - mean) / sigma
+    if a < 0:
+      relative = b["lengths"][g, i] / max(b["lengths"][g][valid].mean(), 1e-9)
+      a /= min(max(relative, hp["length_low"]), hp["length_high"])
+    a = min(max(a, -hp["advantage_clip"]), hp["advantage_clip"])
+    adv[g, i] = a if valid[i] else hp["invalid_advantage"]
+  return adv
 
 
-def msa_oracle(hp, b, logprobs, entropy):
-  del entropy
-  adv = np.zeros((4, 8))
-  for g in range(4):
-    correct, valid = b["correct"][g], b["format_valid"][g]
-    r = b["rewards"][g] - hp["format_penalty"] * (1 - valid)
-    uniform = correct.min() == correct.max()
-    sigma = r.std() if uniform else correct.std()
+def msa(hp, b):
+  adv = np.zeros_like(b["rewards"])
+  for g, (correct, lengths) in enumerate(
+      zip(b["correct"], b["lengths"], strict=True)
+  ):
+    r = b["rewards"][g] - hp["format_penalty"] * (b["format_valid"][g] == 0)
+    sigma = correct.std() if correct.std() > hp["epsilon"] else r.std()
     raw = (r - r.mean()) / max(sigma, hp["epsilon"])
+    uniform = correct.min() == correct.max()
     raw *= hp["alpha_uniform"] if uniform else 1
-    relative = b["lengths"][g] / b["lengths"][g].mean()
-    sign = np.where(raw > 0, 1, -1)
-    adv[g] = raw * relative ** (sign * hp["length_power"])
-  return clipped(adv, hp, b, logprobs) + hp["kl_coef"] * k3(b, logprobs)
+    # A completion without tokens keeps its advantage.
+    relative = np.where(lengths > 0, lengths / max(lengths.mean(), 1e-9), 1)
+    adv[g] = raw * relative ** (np.sign(raw) * hp["length_power"])
+  return adv
 
 
-def sa_oracle(hp, b, logprobs, entropy):
-  r, alpha = b["rewards"], hp["alpha"]
-  anchor = alpha * r.mean(axis=1, keepdims=True) + (1 - alpha) * r.mean()
-  loss = clipped((r - anchor) / hp["sigma_fixed"], hp, b, logprobs)
-  loss += hp["kl_coef"] * k3(b, logprobs)
-  return loss - hp["entropy_coef"] * token_mean(entropy, b)
+def sa(hp, b):
+  r, mix = b["rewards"], hp["anchor_mix"]
+  anchor = mix * r.mean(axis=1, keepdims=True) + (1 - mix) * r.mean()
+  return (r - anchor) / hp["sigma_fixed"]
 
 
-def test_vm_av_grpo_entropy_in_float64(member, agrees_with_float64):
-  agrees_with_float64(
-      member(poise_scaling, "vm_av_grpo_entropy", entropy_coef=0.4),
-      vm_av_entropy_oracle,
-  )
+# With constants at which every term is active.
+BONUS = {"kl_coef": 0.3, "entropy_coef": 0.1}
+LIMITS = {"advantage_clip": 1.1, "sigma_floor": 0.35, "length_high": 1.2}
+ORACLES = {
+    "bn_grpo": (oracle_of(bn), BONUS | {"advantage_clip": 1.5}),
+    "av_grpo": (oracle_of(av), {"format_penalty": 0.7, "sigma_floor": 0.4}),
+    "vm_av_grpo": (oracle_of(vm_av), LIMITS),
+    "vm_av_grpo_entropy": (oracle_of(vm_av), LIMITS | {"entropy_coef": 0.4}),
+    "msa_grpo": (oracle_of(msa), {"kl_coef": 0.3, "epsilon": 0.4}),
+    "sa_grpo": (oracle_of(sa), BONUS | {"anchor_mix": 0.25}),
+}
 
 
-def test_msa_grpo_in_float64(member, agrees_with_float64):
-  algorithm = member(poise_scaling, "msa_grpo", kl_coef=0.3)
-  agrees_with_float64(algorithm, msa_oracle)
-
-
-def test_sa_grpo_in_float64(member, agrees_with_float64):
-  constants = {"alpha": 0.25, "kl_coef": 0.3, "entropy_coef": 0.1}
-  algorithm = member(poise_scaling, "sa_grpo", **constants)
-  agrees_with_float64(algorithm, sa_oracle)
+@pytest.mark.parametrize("name", ORACLES)
+def test_agrees_with_float64(name, agrees_with_float64):
+  oracle, constants = ORACLES[name]
+  agrees_with_float64(catalog.make(name, **constants), oracle)
