@@ -1,27 +1,28 @@
-"""The running pass rate of prompts like these."""
+"""The state holds what a checkpoint needs, and nothing random."""
 
+import jax
 import numpy as np
 
-from poise_jax.training import state
+from poise_jax.algorithms import catalog
+from poise_jax.training import environment, prompts, trainer
 
 
-def test_nothing_seen_is_even_odds():
-  rates = state.pass_rate(state.empty_history(), np.array([1, 5]))
-  np.testing.assert_array_equal(rates, [0.5, 0.5])
-  assert rates.dtype == np.float32
-
-
-def test_counts_go_to_prompts_of_the_same_length():
-  correct = np.array([[1, 1], [0, 1], [0, 0]], np.float32)
-  history = state.add_to_history(
-      state.empty_history(), np.array([2, 2, 3]), correct
+def test_a_fresh_state_is_where_training_begins(policy, words, short_config):
+  made = trainer.make_trainer(
+      policy.graphdef, policy.params, words, short_config, jax.devices()[:1]
   )
-  # Two operations: 3 of 4 passed, (3+1)/(4+2); three: 0 of 2, 1/4.
-  rates = state.pass_rate(history, np.array([2, 3, 4]))
-  np.testing.assert_allclose(rates, [4 / 6, 1 / 4, 1 / 2])
-
-
-def test_history_is_not_changed_in_place():
-  before = state.empty_history()
-  state.add_to_history(before, np.array([1]), np.ones((1, 2), np.float32))
-  assert before.seen.sum() == 0
+  task = environment.arithmetic_environment(words, 0)
+  state = made.start(policy.params, catalog.make("grpo_adaptive_kl"), task)
+  assert (state.position, state.step, state.skipped) == (prompts.START, 0, 0)
+  assert state.history.seen.shape == (task.bucket_count,)
+  assert state.algorithm_state.keys() == {"kl_coef"}
+  for leaf in jax.tree.leaves(state):
+    dtype = np.asarray(leaf).dtype if np.isscalar(leaf) else leaf.dtype
+    assert np.issubdtype(dtype, np.number), "random keys are derived, not kept"
+  # The params are its own: the reference must not be overwritten with them.
+  for mine, base in zip(
+      jax.tree.leaves(state.params), jax.tree.leaves(policy.params), strict=True
+  ):
+    assert mine is not base
+    np.testing.assert_array_equal(mine, base)
+    assert mine.unsafe_buffer_pointer() != base.unsafe_buffer_pointer()

@@ -1,0 +1,66 @@
+"""Settings that cannot work are refused when they are made."""
+
+import math
+
+import pytest
+
+from poise_jax import sharding
+from poise_jax.training import config
+
+GOOD = dict(
+    steps=1,
+    prompts=8,
+    group_size=2,
+    epochs=3,
+    minibatches=2,
+    learning_rate=1e-3,
+)
+
+
+def test_updates_are_counted_over_epochs_and_minibatches():
+  assert config.TrainConfig(**GOOD).updates == 6
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("steps", "prompts", "group_size", "epochs", "minibatches"),
+        *("micro_batches", "sampling_attempts"),
+    ],
+)
+def test_counts_are_at_least_one(name):
+  with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
+    config.TrainConfig(**(GOOD | {name: 0}))
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "max_grad_norm"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_sizes_are_positive_and_finite(name, value):
+  with pytest.raises(ValueError, match=f"`{name}` must be positive"):
+    config.TrainConfig(**(GOOD | {name: value}))
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+def test_the_final_rate_is_a_fraction(value):
+  with pytest.raises(ValueError, match="`final_learning_rate` must be"):
+    config.TrainConfig(**GOOD, final_learning_rate=value)
+  assert config.TrainConfig(**GOOD, final_learning_rate=0.0)
+
+
+def test_groups_of_one_are_never_mixed():
+  alone = GOOD | {"group_size": 1}
+  assert config.TrainConfig(**alone)
+  with pytest.raises(ValueError, match="`group_size` must be at least 2"):
+    config.TrainConfig(**alone, sampling_attempts=2)
+
+
+def test_no_group_is_split():
+  with pytest.raises(ValueError, match="`prompts` must be a multiple of"):
+    config.TrainConfig(**(GOOD | {"minibatches": 3}))
+
+
+def test_prompts_split_over_micro_batches_and_mesh():
+  mesh = sharding.MeshConfig(data=2, tensor=2)
+  assert config.TrainConfig(**GOOD, mesh=mesh, micro_batches=2)
+  with pytest.raises(ValueError, match="--config.train.prompts must be a mul"):
+    config.TrainConfig(**GOOD, mesh=mesh, micro_batches=4)

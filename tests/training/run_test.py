@@ -1,0 +1,278 @@
+"""Runs in a directory: stopped at any line, continued as if never stopped."""
+
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from poise_jax.algorithms import catalog
+from poise_jax.training import (
+    checkpoint,
+    completions_log,
+    config,
+    environment,
+    preemption,
+    run,
+    sinks,
+    trainer,
+)
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def made(policy, words):
+  settings = config.TrainConfig(
+      steps=STEPS,
+      prompts=4,
+      group_size=4,
+      epochs=1,
+      minibatches=2,
+      learning_rate=1e-3,
+      sampling_attempts=2,
+  )
+  return trainer.make_trainer(
+      policy.graphdef, policy.params, words, settings, jax.devices()[:1]
+  )
+
+
+@pytest.fixture(scope="module")
+def train(made, policy, words):
+  """Trains in a directory; keyword arguments are those of `run.train`."""
+
+  def train(workdir, *, algorithm="dace", settings=None, **changes):
+    settings = settings or run.RunConfig(checkpoint_every=1)
+    given = {"fingerprint": {"task": "arithmetic"}, "decode": words.decode}
+    return run.train(
+        made,
+        policy.params,
+        catalog.make(algorithm),
+        environment.arithmetic_environment(words, settings.seed),
+        settings,
+        workdir,
+        **(given | changes),
+    )
+
+  return train
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
+  """A run that nothing interrupted: its directory and result."""
+  workdir = tmp_path_factory.mktemp("whole")
+  return workdir, train(workdir)
+
+
+def _values(workdir):
+  records = sinks.read_jsonl(workdir / "metrics.jsonl")
+  clocks = ("time/", "perf/")
+  return [
+      (r.step, {k: v for k, v in r.values.items() if not k.startswith(clocks)})
+      for r in records
+  ]
+
+
+def _assert_same(found, workdir, whole):
+  expected = whole[1].state
+  for a, b in zip(
+      jax.tree.leaves(found.state), jax.tree.leaves(expected), strict=True
+  ):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  assert _values(workdir) == _values(whole[0])
+  name = "completions.jsonl"
+  assert (workdir / name).read_bytes() == (whole[0] / name).read_bytes()
+
+
+def test_an_algorithm_with_a_state_is_what_is_tested():
+  algorithm = catalog.make("dace")
+  assert algorithm.init(algorithm.hparams)
+
+
+def test_a_finished_run_is_given_back_untouched(train, whole):
+  workdir, result = whole
+  assert (result.start, result.finished, result.exit_code) == (0, True, 0)
+  before = {p: p.stat().st_mtime_ns for p in workdir.glob("*.jsonl")}
+  never = lambda *args: pytest.fail("nothing is left to do")
+  again = train(workdir, evaluate=never, on_step=never, more_sinks=never)
+  assert (again.start, again.finished) == (STEPS, True)
+  _assert_same(again, workdir, whole)
+  assert {p: p.stat().st_mtime_ns for p in workdir.glob("*.jsonl")} == before
+
+
+class _PowerCutError(Exception):
+  pass
+
+
+def _cut_at(step):
+  """Ends the run between the metrics of a step and its checkpoint."""
+
+  def write(now, values):
+    if now == step:
+      raise _PowerCutError
+
+  return lambda start: sinks.Sink(write, lambda: None)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_between_metrics_and_checkpoint(train, whole, tmp_path, every):
+  settings = run.RunConfig(checkpoint_every=every)
+  for step in (2, 3):
+    with pytest.raises(_PowerCutError):
+      train(tmp_path, settings=settings, more_sinks=_cut_at(step))
+    assert [s for s, _ in _values(tmp_path)] == [*range(step + 1)]
+  _assert_same(train(tmp_path, settings=settings), tmp_path, whole)
+
+
+def test_after_the_checkpoint_and_before_anything_else(train, whole, tmp_path):
+  def cut(step, values):
+    raise _PowerCutError
+
+  for start in range(3):
+    with pytest.raises(_PowerCutError):
+      train(tmp_path, on_step=cut)
+    assert len(_values(tmp_path)) == start + 1
+  _assert_same(train(tmp_path), tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
+)
+@pytest.mark.parametrize("when", ["while logging", "after the checkpoint"])
+def test_a_signal_loses_no_step(train, whole, tmp_path, number, code, when):
+  tell = lambda: os.kill(os.getpid(), number)
+  settings = run.RunConfig(checkpoint_every=100)
+
+  def write(step, values):
+    if step == 1 and when == "while logging":
+      tell()
+
+  def on_step(step, values):
+    # Not heard before the next step is done, which is then saved too.
+    if step == 1 and when == "after the checkpoint":
+      tell()
+
+  result = train(
+      tmp_path,
+      settings=settings,
+      more_sinks=lambda start: sinks.Sink(write, lambda: None),
+      on_step=on_step,
+  )
+  assert (result.finished, result.exit_code) == (False, code)
+  assert result.state.step == 2
+  with checkpoint.read(tmp_path / "checkpoints") as checkpoints:
+    assert checkpoints.steps() == [2]
+  started = []
+  result = train(tmp_path, settings=settings, on_start=started.append)
+  assert started == [result.start] == [2]
+  _assert_same(result, tmp_path, whole)
+
+
+def test_a_signal_in_the_last_step_is_no_interruption(train, whole, tmp_path):
+  def write(step, values):
+    if step == STEPS - 1:
+      os.kill(os.getpid(), signal.SIGINT)
+
+  sink = sinks.Sink(write, lambda: None)
+  result = train(tmp_path, more_sinks=lambda start: sink)
+  assert (result.finished, result.exit_code) == (True, 0)
+  _assert_same(result, tmp_path, whole)
+
+
+def test_all_processes_would_ask_equally_often(train, tmp_path, monkeypatch):
+  """To ask is a collective: its number may depend on the step alone."""
+  calls, ask = [], preemption.Watch.__call__
+  monkeypatch.setattr(
+      preemption.Watch, "__call__", lambda self: calls.append(1) or ask(self)
+  )
+  for every in (1, 100):
+    calls.clear()
+    train(tmp_path / str(every), settings=run.RunConfig(checkpoint_every=every))
+    assert len(calls) == STEPS + 1
+
+
+def test_another_run_is_refused_and_nothing_changes(train, whole):
+  before = (whole[0] / "metrics.jsonl").read_bytes()
+  never = lambda step: pytest.fail("it must not start")
+  for changes, words in (
+      ({"algorithm": "grpo"}, "--config.algorithm is"),
+      ({"settings": run.RunConfig(seed=1)}, "--config.run.seed is 0 there, 1"),
+      ({"fingerprint": {"task": "other"}}, "task is"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      train(whole[0], on_start=never, **changes)
+  assert (whole[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_two_at_a_time_are_refused(train, tmp_path):
+  """Not in the main thread, where signals cannot be heard, it trains as well."""
+  failed = []
+
+  def on_step(step, values):
+    if step == 1:
+      try:
+        train(tmp_path)
+      except RuntimeError as error:
+        failed.append(str(error))
+
+  other = threading.Thread(
+      target=train, args=[tmp_path], kwargs={"on_step": on_step}
+  )
+  other.start()
+  other.join()
+  assert len(failed) == 1 and "another process writes" in failed[0]
+  assert len(_values(tmp_path)) == STEPS
+
+
+def test_it_is_evaluated_when_due_and_at_the_end(train, whole, tmp_path):
+  def evaluate(params, seed):
+    leaves = jax.tree.leaves(params)
+    return {"size": float(np.abs(leaves[0]).sum()), "seed": float(seed)}
+
+  settings = run.RunConfig(checkpoint_every=2, evaluate_every=3)
+  result = train(tmp_path, settings=settings, evaluate=evaluate)
+  found = [step for step, values in _values(tmp_path) if "eval/size" in values]
+  assert found == [2, 3]
+  last = _values(tmp_path)[-1][1]["eval/size"]
+  assert last == evaluate(result.state.params, 0)["size"]
+  # To look changes nothing.
+  for a, b in zip(
+      jax.tree.leaves(result.state),
+      jax.tree.leaves(whole[1].state),
+      strict=True,
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_logged(whole):
+  workdir, result = whole
+  steps = [values for _, values in _values(workdir)]
+  sampled = 0
+  for values in steps:
+    assert values["skipped_updates"] == 0
+    assert values["dynamic_sampling/attempts"] in (1, 2)
+    sampled += 16 * values["dynamic_sampling/attempts"]
+  # All groups that were sampled are in the history, kept or not.
+  assert result.state.history.seen.sum() == sampled > 16 * STEPS
+  for entry in completions_log.read(workdir / "completions.jsonl"):
+    completion = entry.completion
+    assert completion.reward == completion.correct
+    assert completion.policy_version == 2 * entry.step
+    assert completion.prompt and completion.completion
+    assert (len(completion.completion) > 0) and completion.length > 0
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("seed", -1),
+        ("checkpoint_every", 0),
+        ("evaluate_every", -1),
+        ("completions", -1),
+    ],
+)
+def test_settings_that_cannot_work(name, value):
+  with pytest.raises(ValueError, match=f"`{name}` must be at least"):
+    run.RunConfig(**{name: value})
