@@ -1,6 +1,7 @@
 """The catalogue as a document: generated from the entries, never typed."""
 
 from collections.abc import Iterable
+import re
 
 from poise_jax.algorithms import catalog
 
@@ -63,7 +64,10 @@ def _table(entries: Iterable[catalog.Entry]) -> str:
   """One line for each entry."""
   rows = ["| name | equation | defaults | source |", "|---|---|---|---|"]
   for entry in entries:
-    lines = [" ".join(x.split()) for x in entry.equation.splitlines()]
+    lines = [
+        re.sub(r",? {2,}", "; ", line.strip())
+        for line in entry.equation.splitlines()
+    ]
     equation = "<br>".join(f"`{_cell(line)}`" for line in lines if line)
     cells = (entry.name, equation, _constants(entry), _cell(entry.source))
     rows.append(f"| {' | '.join(cells)} |")
