@@ -284,7 +284,7 @@ def report(workdir: pathlib.Path) -> None:
     number = values.get(name)
     if number is not None:
       print(f"{name} {number:.4g}")
-  print(f"policy written to {workdir / 'policy'}")
+  print(f"the policy is in {workdir / 'policy'}")
 
 
 @contextlib.contextmanager

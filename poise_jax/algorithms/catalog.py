@@ -298,7 +298,7 @@ def _words(text: str) -> dict[str, str]:
 
 def _unknown(rule: str, given: str, known: tuple[str, ...]) -> str:
   """Words the refusal of a name that is not among the known ones."""
-  close = difflib.get_close_matches(given, known, n=1)
+  close = difflib.get_close_matches(given.lower(), known, n=1)
   hint = f" (did you mean {close[0]!r}?)" if close else ""
   return f"{rule}, got {given!r}{hint}; there are: {', '.join(known)}"
 

@@ -58,7 +58,7 @@ def check(
     algorithm: types.Algorithm,
     *,
     rtol: float = 2e-5,
-    only: Collection[str] | None = None,
+    only: Collection[str] | str | None = None,
     group_size: int = examples.GROUP_SIZE,
 ) -> tuple[Violation, ...]:
   """Runs a loss on small batches and compares the results.
@@ -70,7 +70,7 @@ def check(
     algorithm: any loss; one that was loaded from an artifact, too.
     rtol: of values relative to the size of their terms, of gradients relative
       to the largest of them. The default fits f32.
-    only: names of rules, all if left out. "types" is always checked, and what
+    only: names of rules, or one name; all if left out. "types" is always checked, and what
       is not finite on an ordinary batch is always reported: without them no
       other rule means anything.
     group_size: of the batches, at least 3; for a loss that is bound to one.
@@ -81,6 +81,7 @@ def check(
   Raises:
     ValueError: if `only` names no rule, or `group_size` is too small.
   """
+  only = (only,) if isinstance(only, str) else only
   unknown = sorted(set(only or ()) - set(RULES))
   if unknown:
     raise ValueError(

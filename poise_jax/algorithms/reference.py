@@ -65,7 +65,7 @@ def _table(entries: Iterable[catalog.Entry]) -> str:
   rows = ["| name | equation | defaults | source |", "|---|---|---|---|"]
   for entry in entries:
     lines = [
-        re.sub(r",? {2,}", "; ", line.strip())
+        re.sub(r"(?<![:;]),? {2,}", "; ", line.strip())
         for line in entry.equation.splitlines()
     ]
     equation = "<br>".join(f"`{_cell(line)}`" for line in lines if line)

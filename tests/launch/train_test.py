@@ -151,7 +151,7 @@ def test_a_run_leaves_metrics_completions_and_a_policy(whole):
   assert [e.step for e in entries] == [s for s in range(STEPS) for _ in "four"]
   versions = [entry.completion.policy_version for entry in entries[::4]]
   assert versions == [0, 2, 4, 6]
-  assert stdout.splitlines()[-1] == f"policy written to {workdir / 'policy'}"
+  assert stdout.splitlines()[-1] == f"the policy is in {workdir / 'policy'}"
   # No terminal: a plain line a step.
   lines = stderr.splitlines()
   assert [line.partition(" reward")[0] for line in lines] == [
