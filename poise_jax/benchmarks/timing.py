@@ -6,6 +6,7 @@ ratio to another in the same round: the median and the quartiles over rounds.
 
 from collections.abc import Callable, Mapping, Sequence
 import os
+import pathlib
 import resource
 import statistics
 import sys
@@ -78,5 +79,12 @@ def peak_memory_gib() -> float:
   stats = jax.devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in stats:
     return stats["peak_bytes_in_use"] / 2**30
+  # On Linux not `getrusage`: it starts from the peak of the parent process.
+  status = pathlib.Path("/proc/self/status")
+  if status.exists():
+    fields = dict(
+        line.split(":", 1) for line in status.read_text().splitlines()
+    )
+    return int(fields["VmHWM"].split()[0]) / 2**20
   unit = 1 if sys.platform == "darwin" else 1024
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
