@@ -1,1 +1,1 @@
-"""The flax policy: Qwen2, and Hugging Face checkpoints in and out."""
+"""The policy: Qwen2, Qwen3 and Llama, from Hugging Face and back."""

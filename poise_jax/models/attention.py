@@ -1,60 +1,66 @@
 """Grouped-query attention with rotary positions."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from poise_jax.models import dense, kv_cache
+from poise_jax.models import dense, families, kv_cache, rms_norm, rotary
 
 AddToCache = Callable[
     [Float[Array, "B H S D"], Float[Array, "B H S D"]], kv_cache.LayerCache
 ]
+Mask = Bool[Array, "S U"] | Bool[Array, "B S U"]
 
 
-def rotary_angles(
-    positions: Int[Array, "S"], head_dim: int, theta: float
-) -> Float[Array, "S D"]:
-  """Angle by which each position turns each pair of features.
+@runtime_checkable
+class Attend(Protocol):
+  """Mixes values by what queries and keys have in common."""
 
-    angle[s, j] = s · theta^(-2j/D) for j < D/2, repeated for the upper half.
+  def __call__(
+      self,
+      queries: Float[Array, "B H S D"],
+      keys: Float[Array, "B K U D"],
+      values: Float[Array, "B K U D"],
+      mask: Mask,
+      causal: int | None = None,
+  ) -> Float[Array, "B H S D"]:
+    """Scaled dot-product attention; H/K query heads share one key head.
 
-  See "RoFormer" by Su et al. (https://arxiv.org/abs/2104.09864); halves are
-  paired as in Hugging Face checkpoints.
-  """
-  exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-  angles = positions[:, None].astype(jnp.float32) * theta**-exponents
-  return jnp.concatenate([angles, angles], axis=-1)
+      softmax(Q Kᵀ / √D + mask) V, with the softmax in f32.
 
-
-def rotate(
-    x: Float[Array, "B H S D"], angles: Float[Array, "S D"]
-) -> Float[Array, "B H S D"]:
-  """Turns feature pairs (j, j + D/2) of every head by `angles`, in f32."""
-  low, high = jnp.split(x, 2, axis=-1)
-  turned = jnp.concatenate([-high, low], axis=-1)
-  return (x * jnp.cos(angles) + turned * jnp.sin(angles)).astype(x.dtype)
+    Args:
+      queries: turned by their positions.
+      keys: likewise.
+      values: to be mixed.
+      mask: True where a query may see a key, the same in all rows or one a
+        row; no query may see nothing.
+      causal: if given, `mask` is exactly "key u <= query s + `causal`" in every
+        row, so that a kernel need not read it.
+    """
 
 
 def attend(
     queries: Float[Array, "B H S D"],
     keys: Float[Array, "B K U D"],
     values: Float[Array, "B K U D"],
-    mask: Bool[Array, "S U"],
+    mask: Mask,
+    causal: int | None = None,
 ) -> Float[Array, "B H S D"]:
-  """Scaled dot-product attention; H/K query heads share one key head.
-
-    softmax(Q Kᵀ / √D + mask) V, with the softmax in f32.
+  """Plain `Attend`: all scores at once; best on CPU.
 
   See "GQA" by Ainslie et al. (https://arxiv.org/abs/2305.13245).
   """
+  del causal  # the mask says as much
   batch, heads, length, dim = queries.shape
   groups = keys.shape[1]
   queries = queries.reshape(batch, groups, heads // groups * length, dim)
   scores = jnp.einsum("bgqd,bgud->bgqu", queries, keys) / jnp.sqrt(dim)
   scores = scores.reshape(batch, heads, length, -1).astype(jnp.float32)
+  mask = mask[:, None] if mask.ndim == 3 else mask
   scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
   weights = weights.reshape(batch, groups, heads // groups * length, -1)
@@ -65,18 +71,12 @@ def attend(
 class Attention(nnx.Module):
   """Projects to heads, turns queries and keys, attends, projects back."""
 
-  def __init__(
-      self,
-      hidden: int,
-      heads: int,
-      kv_heads: int,
-      head_dim: int,
-      *,
-      rope_theta: float,
-      rngs: nnx.Rngs,
-  ):
-    self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
-    self.rope_theta = rope_theta
+  def __init__(self, config: families.TransformerConfig, *, rngs: nnx.Rngs):
+    self.heads = config.num_attention_heads
+    self.kv_heads = config.num_key_value_heads
+    self.head_dim = config.head_dim
+    self.rope_theta, self.rope_scaling = config.rope_theta, config.rope_scaling
+    self.qk_norm = config.family.qk_norm
     init = nnx.initializers.normal(0.02)
 
     def project(width_in: int, width_out: int, bias: bool) -> dense.Dense:
@@ -84,10 +84,14 @@ class Attention(nnx.Module):
           width_in, width_out, use_bias=bias, kernel_init=init, rngs=rngs
       )
 
-    self.q_proj = project(hidden, heads * head_dim, True)
-    self.k_proj = project(hidden, kv_heads * head_dim, True)
-    self.v_proj = project(hidden, kv_heads * head_dim, True)
-    self.o_proj = project(heads * head_dim, hidden, False)
+    hidden, bias = config.hidden_size, config.family.attention_bias
+    self.q_proj = project(hidden, self.heads * self.head_dim, bias)
+    self.k_proj = project(hidden, self.kv_heads * self.head_dim, bias)
+    self.v_proj = project(hidden, self.kv_heads * self.head_dim, bias)
+    self.o_proj = project(self.heads * self.head_dim, hidden, False)
+    if self.qk_norm:
+      self.q_norm = rms_norm.RMSNorm(self.head_dim, config.rms_norm_eps)
+      self.k_norm = rms_norm.RMSNorm(self.head_dim, config.rms_norm_eps)
 
   def _split(self, x: Float[Array, "B S N"], heads: int) -> Array:
     batch, length, _ = x.shape
@@ -97,26 +101,31 @@ class Attention(nnx.Module):
   def __call__(
       self,
       x: Float[Array, "B S N"],
-      positions: Int[Array, "S"],
-      mask: Bool[Array, "S U"],
+      positions: Int[Array, "S"] | Int[Array, "B S"],
       add_to_cache: AddToCache,
+      attend: Callable[[Array, Array, Array], Array],
   ) -> tuple[Float[Array, "B S N"], kv_cache.LayerCache]:
     """Attends from `x` to everything in the cache once `x` is added to it.
 
     Args:
       x: hidden states.
-      positions: position of each token of `x`.
-      mask: True where a query may see a key of the new cache.
+      positions: of each token of `x`, the same in all rows or one list a row.
       add_to_cache: makes the new cache from the keys and values of `x`.
+      attend: an `Attend` that knows its mask.
 
     Returns:
       The output and the new cache.
     """
-    angles = rotary_angles(positions, self.head_dim, self.rope_theta)
-    queries = rotate(self._split(self.q_proj(x), self.heads), angles)
-    keys = rotate(self._split(self.k_proj(x), self.kv_heads), angles)
+    angles = rotary.rotary_angles(
+        positions, self.head_dim, self.rope_theta, self.rope_scaling
+    )
+    queries = self._split(self.q_proj(x), self.heads)
+    keys = self._split(self.k_proj(x), self.kv_heads)
     values = self._split(self.v_proj(x), self.kv_heads)
+    if self.qk_norm:
+      queries, keys = self.q_norm(queries), self.k_norm(keys)
+    queries, keys = rotary.rotate(queries, angles), rotary.rotate(keys, angles)
     cache = add_to_cache(keys, values)
-    mixed = attend(queries, cache.keys, cache.values, mask)
+    mixed = attend(queries, cache.keys, cache.values)
     mixed = mixed.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1)
     return self.o_proj(mixed), cache

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from flax import nnx
 import jax
 import numpy as np
 
@@ -22,13 +21,21 @@ _TABLE: dict[str, Axes] = {
     "layers.*.self_attn.k_proj.bias": ("kv_heads",),
     "layers.*.self_attn.v_proj.kernel": ("embed", "kv_heads"),
     "layers.*.self_attn.v_proj.bias": ("kv_heads",),
+    "layers.*.self_attn.q_norm.weight": (None,),
+    "layers.*.self_attn.k_norm.weight": (None,),
     "layers.*.self_attn.o_proj.kernel": ("heads", "embed"),
     "layers.*.post_attention_layernorm.weight": (None,),
     "layers.*.mlp.gate_proj.kernel": ("embed", "mlp"),
     "layers.*.mlp.up_proj.kernel": ("embed", "mlp"),
     "layers.*.mlp.down_proj.kernel": ("mlp", "embed"),
     "norm.weight": (None,),
+    "lm_head.kernel": ("embed", "vocab"),
 }
+# The two matrices of an adapter share the outer axes of their kernel.
+for _kernel in [name for name in _TABLE if name.endswith("_proj.kernel")]:
+  _module, (_in, _out) = _kernel.removesuffix(".kernel"), _TABLE[_kernel]
+  _TABLE[f"{_module}.lora_a"] = (_in, None)
+  _TABLE[f"{_module}.lora_b"] = (None, _out)
 
 
 def _name(path: tuple[Any, ...]) -> str:
@@ -48,11 +55,11 @@ def _axes(name: str) -> Axes | None:
   return None
 
 
-def parameter_axes(params: nnx.State) -> dict[str, Axes]:
+def parameter_axes(params: Any) -> dict[str, Axes]:
   """Logical axes of every parameter, by its dotted name.
 
   Args:
-    params: of a `transformer.Transformer`, or their shapes.
+    params: of a `transformer.Transformer`, adapters, or their shapes.
 
   Raises:
     ValueError: listing every parameter that the table does not name, or whose
@@ -76,14 +83,12 @@ def parameter_axes(params: nnx.State) -> dict[str, Axes]:
   return named
 
 
-def parameter_shardings(
-    mesh: jax.sharding.Mesh, params: nnx.State
-) -> nnx.State:
+def parameter_shardings(mesh: jax.sharding.Mesh, params: Any) -> Any:
   """Shardings of parameters over `mesh`, in their structure.
 
   Args:
     mesh: from `sharding.make_mesh`.
-    params: of a `transformer.Transformer`, or their shapes.
+    params: of a `transformer.Transformer`, adapters, or their shapes.
 
   Raises:
     ValueError: as `parameter_axes`.
@@ -94,8 +99,28 @@ def parameter_shardings(
   )
 
 
+def decoding_shardings(mesh: jax.sharding.Mesh, params: Any) -> Any:
+  """Shardings of parameters that are read for every token: split by `tensor`.
+
+  What `fsdp` splits for training is whole here; otherwise each token would wait
+  until the devices have collected all weights.
+
+  Args:
+    mesh: from `sharding.make_mesh`.
+    params: of a `transformer.Transformer`, or their shapes.
+
+  Raises:
+    ValueError: as `parameter_axes`.
+  """
+  axes = parameter_axes(params)
+  whole = lambda names: tuple(None if n == "embed" else n for n in names)
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: sharding.named(mesh, *whole(axes[_name(path)])), params
+  )
+
+
 def like_parameters(
-    mesh: jax.sharding.Mesh, opt_state: Any, params: nnx.State
+    mesh: jax.sharding.Mesh, opt_state: Any, params: Any
 ) -> Any:
   """Shardings of an optimizer state, in its structure.
 

@@ -1,10 +1,6 @@
-"""A Qwen2 decoder: embedding, blocks, norm, tied head.
+"""The decoder of all families: embedding, blocks, norm, head."""
 
-See "Qwen2 Technical Report" (https://arxiv.org/abs/2407.10671).
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-import dataclasses
+from collections.abc import Callable
 import functools
 from typing import Any
 
@@ -14,86 +10,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from poise_jax import sharding
-from poise_jax.models import attention, dense, kv_cache
+from poise_jax.models import (
+    attention,
+    attention_kernels,
+    dense,
+    families,
+    kv_cache,
+    rms_norm,
+)
 
+TransformerConfig = families.TransformerConfig
 Cache = tuple[kv_cache.LayerCache, ...]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-  """Shape of a Qwen2 model; field names are those of its config.json."""
-
-  vocab_size: int
-  hidden_size: int
-  intermediate_size: int
-  num_hidden_layers: int
-  num_attention_heads: int
-  num_key_value_heads: int
-  max_position_embeddings: int
-  rope_theta: float = 10000.0
-  rms_norm_eps: float = 1e-6
-
-  @property
-  def head_dim(self) -> int:
-    """Width of one attention head."""
-    return self.hidden_size // self.num_attention_heads
-
-  def __post_init__(self):
-    if self.hidden_size % self.num_attention_heads:
-      raise ValueError(
-          "`hidden_size` must be a multiple of `num_attention_heads`, got"
-          f" {self.hidden_size} and {self.num_attention_heads}"
-      )
-    if self.num_attention_heads % self.num_key_value_heads:
-      raise ValueError(
-          "`num_attention_heads` must be a multiple of `num_key_value_heads`,"
-          f" got {self.num_attention_heads} and {self.num_key_value_heads}"
-      )
-
-
-def config_from_hf(fields: Mapping[str, Any]) -> TransformerConfig:
-  """Reads the contents of a Hugging Face config.json.
-
-  Raises:
-    ValueError: if it describes another architecture than Qwen2 with a tied
-      head and plain rotary positions, or lacks a field.
-  """
-  if fields.get("model_type") != "qwen2":
-    raise ValueError(
-        "`model_type` must be 'qwen2', got"
-        f" {fields.get('model_type')!r}; other architectures cannot be loaded"
-    )
-  if not fields.get("tie_word_embeddings"):
-    raise ValueError(
-        "`tie_word_embeddings` must be true: an untied head cannot be loaded"
-    )
-  rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
-  if rope.get("rope_type", "default") != "default":
-    raise ValueError(
-        f"rotary scaling must be 'default', got {rope['rope_type']!r}"
-    )
-  fields = {**rope, **fields}
-  names = {f.name for f in dataclasses.fields(TransformerConfig)}
-  required = names - {"rope_theta", "rms_norm_eps"}
-  if missing := sorted(required - set(fields)):
-    raise ValueError(f"config.json lacks {', '.join(missing)}")
-  return TransformerConfig(**{k: v for k, v in fields.items() if k in names})
-
-
-class RMSNorm(nnx.Module):
-  """x / rms(x) · weight, computed in f32."""
-
-  def __init__(self, width: int, epsilon: float):
-    self.weight = nnx.Param(jnp.ones(width))
-    self.epsilon = epsilon
-
-  def __call__(self, x: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
-    """Normalises the last axis."""
-    wide = x.astype(jnp.float32)
-    mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
-    scaled = wide * jax.lax.rsqrt(mean_square + self.epsilon)
-    return (scaled * self.weight[...]).astype(x.dtype)
+Positions = Int[Array, "S"] | Int[Array, "B S"]
 
 
 class MLP(nnx.Module):
@@ -121,28 +50,21 @@ class Block(nnx.Module):
 
   def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
     width, epsilon = config.hidden_size, config.rms_norm_eps
-    self.input_layernorm = RMSNorm(width, epsilon)
-    self.self_attn = attention.Attention(
-        width,
-        config.num_attention_heads,
-        config.num_key_value_heads,
-        config.head_dim,
-        rope_theta=config.rope_theta,
-        rngs=rngs,
-    )
-    self.post_attention_layernorm = RMSNorm(width, epsilon)
+    self.input_layernorm = rms_norm.RMSNorm(width, epsilon)
+    self.self_attn = attention.Attention(config, rngs=rngs)
+    self.post_attention_layernorm = rms_norm.RMSNorm(width, epsilon)
     self.mlp = MLP(width, config.intermediate_size, rngs=rngs)
 
   def __call__(
       self,
       x: Float[Array, "B S N"],
-      positions: Int[Array, "S"],
-      mask: Bool[Array, "S U"],
+      positions: Positions,
       add_to_cache: attention.AddToCache,
+      attend: Callable[[Array, Array, Array], Array],
   ) -> tuple[Float[Array, "B S N"], kv_cache.LayerCache]:
     """Returns new hidden states and the layer's cache."""
     mixed, cache = self.self_attn(
-        self.input_layernorm(x), positions, mask, add_to_cache
+        self.input_layernorm(x), positions, add_to_cache, attend
     )
     x = x + mixed
     return x + self.mlp(self.post_attention_layernorm(x)), cache
@@ -162,13 +84,25 @@ class Transformer(nnx.Module):
     self.layers = nnx.List(
         [Block(config, rngs=rngs) for _ in range(config.num_hidden_layers)]
     )
-    self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+    self.norm = rms_norm.RMSNorm(config.hidden_size, config.rms_norm_eps)
+    if not config.tie_word_embeddings:
+      self.lm_head = dense.Dense(
+          config.hidden_size,
+          config.vocab_size,
+          use_bias=False,
+          kernel_init=nnx.initializers.normal(0.02),
+          rngs=rngs,
+      )
 
   def hidden(
       self,
       tokens: Int[Array, "B S"],
       prefix: Cache | None = None,
       wrap_block: Wrap = lambda block: block,
+      *,
+      starts: Int[Array, "B"] | None = None,
+      scan: bool = False,
+      attend: attention.Attend | None = None,
   ) -> tuple[Float[Array, "B S N"], Cache]:
     """Final hidden states of whole rows, and the cache they leave.
 
@@ -176,6 +110,13 @@ class Transformer(nnx.Module):
       tokens: the rows.
       prefix: cache of tokens that come before, if any.
       wrap_block: applied to each block; `jax.checkpoint` for example.
+      starts: padding slots at the left of each row, counted from the first slot
+        of the prefix. The first token after them has position 0 and no token
+        sees them; what is returned for them has no meaning. None is none.
+      scan: whether one compiled block runs over stacked weights, instead of
+        one a layer: the program is compiled in a time that does not grow with
+        depth, and weights are copied once.
+      attend: attention function; that of the default platform if None.
 
     Returns:
       Hidden states of `tokens`, and the cache of prefix and tokens.
@@ -183,58 +124,133 @@ class Transformer(nnx.Module):
     length = tokens.shape[1]
     start = prefix[0].keys.shape[2] if prefix else 0
     mask = jnp.tril(jnp.ones((length, start + length), bool), k=start)
-    adders = (
-        [functools.partial(kv_cache.append, layer) for layer in prefix]
+    positions, causal = start + jnp.arange(length), start
+    if starts is not None:
+      # Padding sees itself, lest a row of the mask is empty.
+      keys = jnp.arange(start + length)
+      filled = keys >= starts[:, None]
+      mask &= filled[:, None] | (keys == positions[:, None])
+      positions = jnp.maximum(positions - starts[:, None], 0)
+      causal = None
+    attend = attend or _default_attend()
+    attend = functools.partial(attend, mask=mask, causal=causal)
+    adder = (
+        kv_cache.append
         if prefix
-        else [kv_cache.LayerCache] * len(self.layers)
+        else lambda _, *added: kv_cache.LayerCache(*added)
     )
-    positions = start + jnp.arange(length)
-    return self._run(tokens, positions, mask, adders, wrap_block)
+    run = self._scan if scan else self._run
+    return run(tokens, positions, prefix, adder, attend, wrap_block)
 
   def decode(
       self,
       tokens: Int[Array, "B"],
-      position: Int[Array, ""],
+      slot: Int[Array, ""],
       cache: Cache,
+      positions: Int[Array, "B"] | None = None,
+      mask: Bool[Array, "B U"] | None = None,
+      *,
+      attend: attention.Attend | None = None,
   ) -> tuple[Float[Array, "B V"], Cache]:
-    """Logits after one more token in each row, all at the same `position`."""
+    """Logits after one more token in each row, all in the same cache `slot`.
+
+    Args:
+      tokens: one a row.
+      slot: where keys and values are written, the same in all rows.
+      cache: of what came before; slots from `slot` on are free.
+      positions: rotary position of each row's token; `slot` if None.
+      mask: slots that each row sees, its own at least; those up to `slot` if
+        None.
+      attend: attention function; that of the default platform if None.
+
+    Returns:
+      Logits, and the cache with the token in it.
+    """
     capacity = cache[0].keys.shape[2]
-    mask = (jnp.arange(capacity) <= position)[None, :]
-    adders = [
-        functools.partial(kv_cache.update, layer, position) for layer in cache
-    ]
-    x, cache = self._run(tokens[:, None], position[None], mask, adders)
+    if mask is None:
+      visible = (jnp.arange(capacity) <= slot)[None, :]
+    else:
+      visible = mask[:, None, :]
+    turns = slot[None] if positions is None else positions[:, None]
+    attend = functools.partial(attend or _default_attend(), mask=visible)
+    adder = lambda layer, *added: kv_cache.update(layer, slot, *added)
+    x, cache = self._run(tokens[:, None], turns, cache, adder, attend)
     return self.logits(x[:, 0]), cache
+
+  def _embed(self, tokens: Int[Array, "B S"]) -> Float[Array, "B S N"]:
+    # Gathering the table once, and keeping rows where they are, saves the
+    # compiler from splitting hidden states by width.
+    embedding = sharding.constrain(self.embed_tokens.embedding[...], "vocab")
+    return sharding.constrain(jnp.take(embedding, tokens, axis=0), "completion")
 
   def _run(
       self,
       tokens: Int[Array, "B S"],
-      positions: Int[Array, "S"],
-      mask: Bool[Array, "S U"],
-      adders: Sequence[attention.AddToCache],
+      positions: Positions,
+      caches: Cache | None,
+      adder: Callable[..., kv_cache.LayerCache],
+      attend: Callable[..., Array],
       wrap_block: Wrap = lambda block: block,
   ) -> tuple[Float[Array, "B S N"], Cache]:
-    # Gathering the table once, and keeping rows where they are, saves the
-    # compiler from splitting hidden states by width.
-    embedding = sharding.constrain(self.embed_tokens.embedding[...], "vocab")
-    x = sharding.constrain(jnp.take(embedding, tokens, axis=0), "completion")
-    caches = []
-    for layer, add_to_cache in zip(self.layers, adders, strict=True):
+    x = self._embed(tokens)
+    found = []
+    befores = caches or [None] * len(self.layers)
+    for layer, before in zip(self.layers, befores, strict=True):
       block = functools.partial(
-          layer, positions=positions, mask=mask, add_to_cache=add_to_cache
+          layer,
+          positions=positions,
+          add_to_cache=functools.partial(adder, before),
+          attend=attend,
       )
       x, cache = wrap_block(block)(x)
-      caches.append(cache)
-    return self.norm(x), tuple(caches)
+      found.append(cache)
+    return self.norm(x), tuple(found)
+
+  def _scan(
+      self,
+      tokens: Int[Array, "B S"],
+      positions: Positions,
+      caches: Cache | None,
+      adder: Callable[..., kv_cache.LayerCache],
+      attend: Callable[..., Array],
+      wrap_block: Wrap = lambda block: block,
+  ) -> tuple[Float[Array, "B S N"], Cache]:
+    stack = lambda *leaves: jnp.stack(leaves)
+    graphdefs, params = zip(*map(nnx.split, self.layers), strict=True)
+    params = jax.tree.map(stack, *params)
+    befores = jax.tree.map(stack, *caches) if caches else None
+
+    def step(
+        x: Array, layer: tuple[nnx.State, kv_cache.LayerCache | None]
+    ) -> tuple[Array, kv_cache.LayerCache]:
+      state, before = layer
+      return nnx.merge(graphdefs[0], state)(
+          x, positions, functools.partial(adder, before), attend
+      )
+
+    x, found = jax.lax.scan(
+        wrap_block(step), self._embed(tokens), (params, befores)
+    )
+    layers = range(len(self.layers))
+    return self.norm(x), tuple(
+        jax.tree.map(lambda stacked, i=i: stacked[i], found) for i in layers
+    )
 
   def logits(self, x: Float[Array, "*B N"]) -> Float[Array, "*B V"]:
-    """f32 logits of hidden states, by the transposed embedding."""
-    embedding = self.embed_tokens.embedding[...]
-    return jnp.dot(x, embedding.T, preferred_element_type=jnp.float32)
+    """f32 logits of hidden states, by the head or the transposed embedding."""
+    if self.config.tie_word_embeddings:
+      kernel = self.embed_tokens.embedding[...].T
+    else:
+      kernel = self.lm_head.kernel[...]
+    return jnp.dot(x, kernel, preferred_element_type=jnp.float32)
 
   def __call__(self, tokens: Int[Array, "B S"]) -> Float[Array, "B S V"]:
     """Logits at every position of whole rows."""
     return self.logits(self.hidden(tokens)[0])
+
+
+def _default_attend() -> attention.Attend:
+  return attention_kernels.for_platform(jax.default_backend())
 
 
 def make(

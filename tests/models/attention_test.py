@@ -1,4 +1,4 @@
-"""Attention and rotary positions against float64 written out in numpy."""
+"""Attention against float64 written out in numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -6,39 +6,6 @@ import numpy as np
 import pytest
 
 from poise_jax.models import attention
-
-
-def _rotated(x, position, theta):
-  """Turns one vector the way the RoFormer paper draws it."""
-  half = len(x) // 2
-  turned = np.empty(len(x))
-  for j in range(half):
-    angle = position * theta ** (-2 * j / len(x))
-    c, s = np.cos(angle), np.sin(angle)
-    turned[j] = x[j] * c - x[j + half] * s
-    turned[j + half] = x[j + half] * c + x[j] * s
-  return turned
-
-
-def test_rotation_of_each_pair():
-  x = np.random.default_rng(0).normal(size=(1, 1, 3, 8))
-  positions = jnp.array([0, 5, 45])
-  angles = attention.rotary_angles(positions, 8, 100.0)
-  rotated = attention.rotate(jnp.asarray(x, jnp.float32), angles)
-  for s, position in enumerate([0, 5, 45]):
-    expected = _rotated(x[0, 0, s], position, 100.0)
-    np.testing.assert_allclose(rotated[0, 0, s], expected, atol=1e-5)
-
-
-def test_scores_depend_on_distance_alone():
-  rng = np.random.default_rng(1)
-  q, k = jnp.asarray(rng.normal(size=(2, 1, 1, 1, 16)), jnp.float32)
-  turn = lambda x, p: attention.rotate(
-      x, attention.rotary_angles(jnp.array([p]), 16, 100.0)
-  )
-  near = jnp.sum(turn(q, 7) * turn(k, 4))
-  far = jnp.sum(turn(q, 40) * turn(k, 37))
-  assert float(near) == pytest.approx(float(far), abs=1e-4)
 
 
 @pytest.mark.parametrize("heads, kv_heads", [(2, 2), (4, 2), (4, 1)])

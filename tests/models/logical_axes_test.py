@@ -66,10 +66,37 @@ def test_shardings_have_the_structure_of_the_params(mesh, params):
   assert found["norm"]["weight"].get_value().spec == PartitionSpec()
 
 
+def test_decoding_splits_by_tensor_alone(mesh, params):
+  found = logical_axes.decoding_shardings(mesh, params)
+  layer = found["layers"][1]
+  kernel = lambda *path: layer[path[0]][path[1]]["kernel"].get_value().spec
+  assert kernel("self_attn", "o_proj") == PartitionSpec("tensor")
+  assert kernel("mlp", "up_proj") == PartitionSpec(None, "tensor")
+  table = found["embed_tokens"]["embedding"].get_value()
+  assert table.spec == PartitionSpec("tensor")
+
+
+@pytest.mark.parametrize("model_type", ["qwen3", "llama"])
+def test_every_family_has_axes(mesh, model_type):
+  config = transformer.TransformerConfig(
+      *(20, 16, 24, 1, 4, 2, 12),
+      model_type=model_type,
+      tie_word_embeddings=False,
+  )
+  params = transformer.structure(config)[1]
+  axes = logical_axes.parameter_axes(params)
+  assert len(axes) == len(jax.tree.leaves(params))
+  assert axes["lm_head.kernel"] == ("embed", "vocab")
+  norms = [
+      name for name in axes if name.endswith(("q_norm.weight", "k_norm.weight"))
+  ]
+  assert len(norms) == 2 * (model_type == "qwen3")
+
+
 def test_unknown_parameters_are_all_listed(mesh):
   params = nnx.State(
       {
-          "lm_head": {"kernel": nnx.Param(jnp.ones((2, 3)))},
+          "head": {"kernel": nnx.Param(jnp.ones((2, 3)))},
           "layers": {0: {"norm": {"weight": nnx.Param(jnp.ones(2))}}},
           "norm": {"weight": nnx.Param(jnp.ones((2, 2)))},
       }
@@ -77,7 +104,7 @@ def test_unknown_parameters_are_all_listed(mesh):
   with pytest.raises(ValueError) as error:
     logical_axes.parameter_shardings(mesh, params)
   for part in (
-      "lm_head.kernel (2, 3) is unknown",
+      "head.kernel (2, 3) is unknown",
       "layers.0.norm.weight (2,) is unknown",
       "norm.weight (2, 2) should have axes (None,)",
   ):
@@ -172,13 +199,13 @@ CHILD = """
     import jax, jax.numpy as jnp, numpy as np, optax
     from poise_jax import sharding
     from poise_jax.models import checkpoints, logical_axes
-    from poise_jax.rollout import scoring
+    from poise_jax.rollout import prompt_batches, scoring
 
     policy = checkpoints.load(sys.argv[1])
     params = jax.device_get(policy.params)
     rng = np.random.default_rng(0)
     rows = (
-        rng.integers(0, 17, (8, 14)).astype(np.int32),
+        prompt_batches.Prompts(rng.integers(0, 17, (8, 14)).astype(np.int32)),
         rng.integers(0, 17, (16, 6)).astype(np.int32),
         (np.arange(6) < rng.integers(1, 7, (16, 1))).astype(np.float32),
     )
@@ -189,7 +216,7 @@ CHILD = """
 
     def step(params, opt_state, *rows):
       def loss(params):
-        scores = score(params, *rows)
+        scores = score(params, scoring.Rows(*rows))
         value = jnp.mean(scores.logprobs + scores.entropy)
         return value, scores
 

@@ -1,6 +1,7 @@
-"""The decoder: cache against whole rows, causality, configuration."""
+"""The decoder: cache against whole rows, causality, padding, scan."""
 
 import dataclasses
+import functools
 
 from flax import nnx
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poise_jax.models import kv_cache, transformer
+from poise_jax.models import attention, kv_cache, transformer
 
 CONFIG = transformer.TransformerConfig(
     vocab_size=11,
@@ -20,10 +21,9 @@ CONFIG = transformer.TransformerConfig(
     max_position_embeddings=12,
     rope_theta=100.0,
 )
-HF_FIELDS = dataclasses.asdict(CONFIG) | {
-    "model_type": "qwen2",
-    "tie_word_embeddings": True,
-}
+
+STARTS = (0, 3, 5)
+HIDDEN = nnx.jit(transformer.Transformer.hidden)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def tokens():
 
 def test_decoding_with_a_cache_equals_reading_whole_rows(model, tokens):
   whole = nnx.jit(model)(tokens)
-  _, cache = nnx.jit(transformer.Transformer.hidden)(model, tokens[:, :5])
+  _, cache = HIDDEN(model, tokens[:, :5])
   cache = tuple(kv_cache.extend(layer, 7) for layer in cache)
   decode = nnx.jit(transformer.Transformer.decode)
   for position in range(5, 12):
@@ -50,9 +50,9 @@ def test_decoding_with_a_cache_equals_reading_whole_rows(model, tokens):
 
 def test_a_shared_prefix_equals_reading_whole_rows(model, tokens):
   rows = jnp.concatenate([jnp.tile(tokens[:1, :5], (3, 1)), tokens[:, 5:]], 1)
-  _, cache = model.hidden(tokens[:1, :5])
+  _, cache = HIDDEN(model, tokens[:1, :5])
   prefix = tuple(kv_cache.tile(layer, 3) for layer in cache)
-  states, _ = model.hidden(rows[:, 5:], prefix)
+  states, _ = HIDDEN(model, rows[:, 5:], prefix)
   np.testing.assert_allclose(
       model.logits(states), model(rows)[:, 5:], atol=1e-5
   )
@@ -79,14 +79,6 @@ def test_structure_is_that_of_a_made_model():
   assert shapes(params) == shapes(abstract)
 
 
-def test_rms_norm_by_hand():
-  norm = transformer.RMSNorm(2, epsilon=0.0)
-  # rms([3, 4]) = sqrt(12.5)
-  np.testing.assert_allclose(
-      norm(jnp.array([[3.0, 4.0]])), [[3 / 12.5**0.5, 4 / 12.5**0.5]], rtol=1e-6
-  )
-
-
 def test_swiglu_by_hand():
   mlp = transformer.MLP(1, 1, rngs=nnx.Rngs(0))
   for layer, weight in zip(
@@ -98,32 +90,153 @@ def test_swiglu_by_hand():
   np.testing.assert_allclose(mlp(jnp.array([[1.0]])), [[expected]], rtol=1e-6)
 
 
-def test_config_is_read_from_hugging_face_fields():
-  assert transformer.config_from_hf(HF_FIELDS) == CONFIG
+@pytest.fixture(scope="module")
+def padded(tokens):
+  """Rows whose first tokens are padding, as many as `STARTS`."""
+  filled = jnp.arange(12) >= jnp.array(STARTS)[:, None]
+  return jnp.where(filled, tokens, 0)
 
 
-def test_rope_theta_may_be_nested():
-  fields = {k: v for k, v in HF_FIELDS.items() if k != "rope_theta"}
-  fields["rope_parameters"] = {"rope_theta": 7.0, "rope_type": "default"}
-  assert transformer.config_from_hf(fields).rope_theta == 7.0
+@pytest.fixture(scope="module")
+def alone(model, padded):
+  """Logits of each row without its padding, by position."""
+  shifted = [
+      jnp.roll(row, -start) for row, start in zip(padded, STARTS, strict=True)
+  ]
+  return np.asarray(nnx.jit(model)(jnp.stack(shifted)))
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"model_type": "llama"}, "'qwen2', got 'llama'"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
-        ({"hidden_size": 18}, "hidden_size"),
-        ({"num_key_value_heads": 3}, "num_key_value_heads"),
-    ],
-)
-def test_configs_that_cannot_be_loaded_are_refused(changes, message):
-  with pytest.raises(ValueError, match=message):
-    transformer.config_from_hf(HF_FIELDS | changes)
+def test_padding_at_the_left_changes_nothing(model, padded, alone):
+  states, _ = HIDDEN(model, padded, starts=jnp.array(STARTS))
+  logits = model.logits(states)
+  for row, start in enumerate(STARTS):
+    np.testing.assert_allclose(
+        logits[row, start:], alone[row, : 12 - start], atol=1e-5
+    )
 
 
-def test_missing_fields_are_named():
-  fields = {k: v for k, v in HF_FIELDS.items() if k != "vocab_size"}
-  with pytest.raises(ValueError, match="lacks vocab_size"):
-    transformer.config_from_hf(fields)
+def test_what_is_in_the_padding_does_not_matter(model, padded):
+  starts = jnp.array(STARTS)
+  other = jnp.where(jnp.arange(12) < starts[:, None], 7, padded)
+  one, _ = HIDDEN(model, padded, starts=starts)
+  two, _ = HIDDEN(model, other, starts=starts)
+  for row, start in enumerate(STARTS):
+    np.testing.assert_array_equal(one[row, start:], two[row, start:])
+  assert np.isfinite(one).all()
+
+
+def test_no_padding_is_the_same_as_none_given(model, tokens):
+  plain, _ = HIDDEN(model, tokens)
+  rows, _ = HIDDEN(model, tokens, starts=jnp.zeros(3, jnp.int32))
+  np.testing.assert_allclose(rows, plain, atol=1e-6)
+
+
+def test_padding_counts_from_the_start_of_the_prefix(model, padded):
+  starts = jnp.array(STARTS)
+  whole, _ = HIDDEN(model, padded, starts=starts)
+  # Five are longest: the second half of that row starts without padding.
+  _, prefix = HIDDEN(model, padded[:, :5], starts=starts)
+  states, cache = HIDDEN(model, padded[:, 5:], prefix, starts=starts)
+  np.testing.assert_allclose(states, whole[:, 5:], atol=1e-5)
+  assert cache[0].keys.shape == (3, 2, 12, 4)
+
+
+@pytest.mark.parametrize("gap", [0, 2])
+def test_decoding_padded_rows_equals_reading_them_alone(
+    model, padded, alone, gap
+):
+  starts = jnp.array(STARTS)
+  _, cache = HIDDEN(model, padded[:, :6], starts=starts)
+  # Slots may be left out: rows see what their mask says.
+  cache = tuple(kv_cache.extend(layer, 6 + gap) for layer in cache)
+  decode = nnx.jit(transformer.Transformer.decode)
+  slots = jnp.arange(12 + gap)
+  for position in range(6, 12):
+    slot = position + gap
+    mask = (slots >= starts[:, None]) & (slots <= slot)
+    mask &= (slots < 6) | (slots >= 6 + gap)
+    logits, cache = decode(
+        model,
+        padded[:, position],
+        jnp.int32(slot),
+        cache,
+        position - starts,
+        mask,
+    )
+    for row, start in enumerate(STARTS):
+      expected = alone[row, position - start]
+      np.testing.assert_allclose(logits[row], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrap", [lambda block: block, jax.checkpoint])
+@pytest.mark.parametrize("starts", [None, STARTS])
+def test_scanned_layers_equal_unrolled_ones(padded, wrap, starts):
+  graphdef, params = transformer.make(CONFIG, 0)
+  starts = None if starts is None else jnp.array(starts)
+  first, rest = padded[:, :6], padded[:, 6:]
+
+  @functools.partial(jax.jit, static_argnames="scan")
+  def run(params, scan):
+    def loss(params):
+      model = nnx.merge(graphdef, params)
+      options = {"wrap_block": wrap, "starts": starts, "scan": scan}
+      _, prefix = model.hidden(first, **options)
+      states, cache = model.hidden(rest, prefix, **options)
+      return jnp.sum(jax.nn.log_softmax(model.logits(states))[..., 3]), (
+          states,
+          cache,
+      )
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+  unrolled, scanned = run(params, False), run(params, True)
+  assert jax.tree.structure(unrolled) == jax.tree.structure(scanned)
+  for one, other in zip(
+      *map(jax.tree.leaves, (unrolled, scanned)), strict=True
+  ):
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(unrolled[0][1][0], scanned[0][1][0], atol=1e-6)
+
+
+def test_a_scanned_program_does_not_grow_with_depth():
+  def operations(layers, scan):
+    config = dataclasses.replace(CONFIG, num_hidden_layers=layers)
+    graphdef, params = transformer.structure(config)
+    run = lambda p, t: nnx.merge(graphdef, p).hidden(t, scan=scan)[0]
+    text = jax.jit(run).lower(params, jnp.zeros((2, 4), int)).as_text()
+    return text.count("dot_general")
+
+  assert operations(8, True) == operations(2, True)
+  assert operations(8, False) > 3 * operations(2, False)
+
+
+def test_an_untied_head_is_its_own(tokens):
+  config = dataclasses.replace(CONFIG, tie_word_embeddings=False)
+  model = nnx.merge(*transformer.make(config, 0))
+  states, _ = HIDDEN(model, tokens)
+  head = np.asarray(model.lm_head.kernel[...], np.float64)
+  np.testing.assert_allclose(
+      model.logits(states), np.asarray(states) @ head, atol=1e-5
+  )
+
+
+def test_another_attention_function_is_used(model, tokens):
+  seen = []
+
+  def attend(queries, keys, values, mask, causal=None):
+    seen.append((mask.shape, causal))
+    return attention.attend(queries, keys, values, mask)
+
+  def run(model):
+    _, cache = model.hidden(tokens[:, :4], attend=attend)
+    model.hidden(tokens[:, 4:], cache, attend=attend)
+    model.hidden(tokens, starts=jnp.array(STARTS), attend=attend)
+    model.decode(tokens[:, 0], jnp.int32(3), cache, attend=attend)
+
+  nnx.eval_shape(run, model)
+  assert seen[::2] == [
+      ((4, 4), 0),
+      ((8, 12), 4),
+      ((3, 12, 12), None),
+      ((1, 4), None),
+  ]

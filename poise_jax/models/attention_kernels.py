@@ -1,0 +1,87 @@
+"""Attention functions for accelerators, and which platform takes which."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from poise_jax.models import attention
+
+
+def fits_cudnn(
+    queries: jax.ShapeDtypeStruct | Array, keys: jax.ShapeDtypeStruct | Array
+) -> bool:
+  """Whether cuDNN's flash attention takes these on any GPU since Ampere.
+
+  Half precision, heads of at most 128 features and a multiple of 8, and even
+  lengths, which the gradient with a mask asks for. Single queries (decoding)
+  are left out: there is nothing to save, and the cache would be transposed.
+  """
+  _, _, length, dim = queries.shape
+  return (
+      queries.dtype in (jnp.bfloat16, jnp.float16)
+      and keys.dtype == queries.dtype
+      and dim <= 128
+      and dim % 8 == 0
+      and length > 1
+      and length % 2 == keys.shape[2] % 2 == 0
+  )
+
+
+def _dot_product(
+    implementation: str,
+    queries: Array,
+    keys: Array,
+    values: Array,
+    mask: Array,
+    causal: int | None,
+) -> Array:
+  """`jax.nn.dot_product_attention` in our layout."""
+  # Its own causal mask starts at the first key: with an offset it is no use.
+  whole = causal == 0 and queries.shape[2] == keys.shape[2]
+  mask = mask[:, None] if mask.ndim == 3 else mask[None, None]
+  mixed = jax.nn.dot_product_attention(
+      *(x.transpose(0, 2, 1, 3) for x in (queries, keys, values)),
+      mask=None if whole else mask,
+      is_causal=whole,
+      implementation=implementation,
+  )
+  return mixed.transpose(0, 2, 1, 3)
+
+
+def attend_xla(
+    queries: Float[Array, "B H S D"],
+    keys: Float[Array, "B K U D"],
+    values: Float[Array, "B K U D"],
+    mask: attention.Mask,
+    causal: int | None = None,
+) -> Float[Array, "B H S D"]:
+  """`attention.Attend` by XLA, all scores at once; runs everywhere."""
+  return _dot_product("xla", queries, keys, values, mask, causal)
+
+
+def attend_gpu(
+    queries: Float[Array, "B H S D"],
+    keys: Float[Array, "B K U D"],
+    values: Float[Array, "B K U D"],
+    mask: attention.Mask,
+    causal: int | None = None,
+) -> Float[Array, "B H S D"]:
+  """`attention.Attend` by cuDNN where it fits, else by XLA.
+
+  cuDNN reads no mask where rows are whole and unpadded; otherwise it takes
+  one as a bias. Not run on a GPU by the tests of this project: they check
+  which calls cuDNN is given, and the XLA path on CPU.
+  """
+  name = "cudnn" if fits_cudnn(queries, keys) else "xla"
+  return _dot_product(name, queries, keys, values, mask, causal)
+
+
+def for_platform(platform: str) -> attention.Attend:
+  """The attention function for "cpu", "gpu" or "tpu"; XLA's for any other.
+
+  On TPU all scores exist at once: jax's splash kernel would avoid that for rows
+  of thousands of tokens, but it needs a `shard_map` over the mesh and could not
+  be run here. Whoever can run it passes it as `attend`; `causal` tells it
+  the mask.
+  """
+  return {"cpu": attention.attend, "gpu": attend_gpu}.get(platform, attend_xla)

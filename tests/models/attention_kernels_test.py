@@ -1,0 +1,93 @@
+"""XLA's attention against the plain one, and who is given to cuDNN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from poise_jax.models import attention, attention_kernels
+
+
+def _inputs(length, keys, heads=4, kv_heads=2, dim=8):
+  rng = np.random.default_rng(0)
+  draw = lambda h, s: jnp.asarray(rng.normal(size=(2, h, s, dim)), "f4")
+  return draw(heads, length), draw(kv_heads, keys), draw(kv_heads, keys)
+
+
+def _lower_triangle(length, keys):
+  offset = keys - length
+  return jnp.tril(jnp.ones((length, keys), bool), k=offset), offset
+
+
+@pytest.mark.parametrize("length, keys", [(6, 6), (4, 6), (1, 5)])
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_xla_equals_the_plain_one(length, keys, kv_heads):
+  inputs = _inputs(length, keys, kv_heads=kv_heads)
+  mask, offset = _lower_triangle(length, keys)
+  np.testing.assert_allclose(
+      attention_kernels.attend_xla(*inputs, mask, offset),
+      attention.attend(*inputs, mask),
+      atol=1e-6,
+  )
+
+
+def test_xla_takes_a_mask_a_row():
+  inputs = _inputs(4, 6)
+  mask, _ = _lower_triangle(4, 6)
+  rows = mask & (jnp.arange(6) >= jnp.array([0, 2])[:, None])[:, None]
+  found = attention_kernels.attend_xla(*inputs, rows)
+  np.testing.assert_allclose(found, attention.attend(*inputs, rows), atol=1e-6)
+  # Not the mask of the other row.
+  assert not np.allclose(found[1], attention.attend(*inputs, mask)[1])
+
+
+def test_gradients_agree():
+  inputs = _inputs(4, 6)
+  mask, offset = _lower_triangle(4, 6)
+  weights = jax.random.normal(jax.random.key(0), inputs[0].shape)
+
+  def gradients(attend):
+    loss = lambda *qkv: jnp.sum(attend(*qkv, mask, offset) * weights)
+    return jax.grad(loss, (0, 1, 2))(*inputs)
+
+  for one, other in zip(
+      gradients(attention_kernels.attend_xla),
+      gradients(attention.attend),
+      strict=True,
+  ):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "dtype, length, keys, dim, fits",
+    [
+        (jnp.bfloat16, 64, 64, 128, True),
+        (jnp.float16, 64, 96, 64, True),
+        (jnp.float32, 64, 64, 128, False),
+        (jnp.bfloat16, 63, 64, 128, False),
+        (jnp.bfloat16, 64, 63, 128, False),
+        (jnp.bfloat16, 64, 64, 256, False),
+        (jnp.bfloat16, 64, 64, 20, False),
+        (jnp.bfloat16, 1, 64, 128, False),
+    ],
+)
+def test_what_cudnn_is_given(dtype, length, keys, dim, fits):
+  queries = jax.ShapeDtypeStruct((2, 4, length, dim), dtype)
+  others = jax.ShapeDtypeStruct((2, 2, keys, dim), dtype)
+  assert attention_kernels.fits_cudnn(queries, others) == fits
+
+
+def test_the_gpu_takes_f32_by_xla():
+  inputs = _inputs(4, 4)
+  mask, offset = _lower_triangle(4, 4)
+  np.testing.assert_allclose(
+      attention_kernels.attend_gpu(*inputs, mask, offset),
+      attention.attend(*inputs, mask),
+      atol=1e-6,
+  )
+
+
+def test_each_platform_has_its_function():
+  assert attention_kernels.for_platform("cpu") is attention.attend
+  assert attention_kernels.for_platform("gpu") is attention_kernels.attend_gpu
+  assert attention_kernels.for_platform("tpu") is attention_kernels.attend_xla
