@@ -175,11 +175,13 @@ def group_shares(
       sampling.sample,
       copies=8,
       max_length=arithmetic.COMPLETION_LENGTH,
-      eos_id=tokenizer.eos_id,
+      eos_ids=(tokenizer.eos_id,),
       pad_id=tokenizer.pad_id,
   )
-  prompts = tokenizer.encode_prompts([p.prompt for p in problems])
-  completions = run(params, jnp.asarray(prompts), jax.random.key(0))
+  prompts = prompt_batches.Prompts(
+      jnp.asarray(tokenizer.encode_prompts([p.prompt for p in problems]))
+  )
+  completions = run(params, prompts, jax.random.key(0))
   passed = scoring.grade_groups(tokenizer, problems, completions).correct
   rates = passed.mean(axis=1)
   return {

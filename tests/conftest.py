@@ -5,12 +5,18 @@ The CPU, compiled fast rather than to be fast.
 
 import datetime
 import os
+import pathlib
 
 import pytest
 
 # Must be set before jax is imported.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Many tests start programs that compile the same policy: each is compiled once.
+_CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "d" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 from poise_jax.archive import records, store  # noqa: E402
 

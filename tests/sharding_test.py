@@ -251,7 +251,7 @@ TWO = """
     import jax, jax.numpy as jnp, numpy as np
     from poise_jax import sharding
     from poise_jax.models import checkpoints, logical_axes
-    from poise_jax.rollout import scoring
+    from poise_jax.rollout import prompt_batches, scoring
 
     # Everything is imported before: no import may start the backend.
     sharding.start_processes()
@@ -260,8 +260,8 @@ TWO = """
         pathlib.Path(checkpoints.__file__).parent / "embedded_policy"
     )
     rng = np.random.default_rng(0)
-    rows = (
-        rng.integers(0, 17, (4, 14)).astype(np.int32),
+    rows = scoring.Rows(
+        prompt_batches.Prompts(rng.integers(0, 17, (4, 14)).astype(np.int32)),
         rng.integers(0, 17, (8, 6)).astype(np.int32),
         np.ones((8, 6), np.float32),
     )
@@ -280,9 +280,9 @@ TWO = """
       )
       split = sharding.batch_shardings(mesh, rows)
       weights = logical_axes.parameter_shardings(mesh, policy.params)
-      scores = jax.jit(score, in_shardings=(weights, *split))(
+      scores = jax.jit(score, in_shardings=(weights, split))(
           sharding.place(mesh, policy.params, weights),
-          *sharding.place(mesh, rows, split),
+          sharding.place(mesh, rows, split),
       )
       total = jax.shard_map(
           lambda x: jax.lax.psum(x.sum(), ("data", "fsdp")),

@@ -1,230 +1,185 @@
-"""Rollout and update of a Qwen2 policy with random weights."""
+"""Rollout and update of a policy with random weights, timed."""
 
-from collections.abc import Callable, Mapping
-import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+import math
 import statistics
 import time
 from typing import Any
 
-from flax import nnx
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from poise_jax import types
-from poise_jax.algorithms import catalog
-from poise_jax.benchmarks import timing
-from poise_jax.models import transformer
-from poise_jax.rollout import generate, sampling, scoring
-from poise_jax.training import step, throughput
+from poise_jax.benchmarks import timing, workloads
+from poise_jax.rollout import generate
+from poise_jax.training import throughput
 
-# No token ends a completion: all have exactly the length of the workload.
-_NO_EOS = -1
+# Bytes a second between a device and its memory, as the makers publish them.
+_PEAK_BANDWIDTH = {
+    "NVIDIA A100-SXM4-40GB": 1.555e12,
+    "NVIDIA A100-SXM4-80GB": 2.039e12,
+    "NVIDIA H100 80GB HBM3": 3.35e12,
+    "NVIDIA H200": 4.8e12,
+    "TPU v5 lite": 0.819e12,
+    "TPU v5": 2.765e12,
+    "TPU v6 lite": 1.64e12,
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Workload:
-  """One fixed piece of work.
+def run_rollout(
+    some: Mapping[str, workloads.Workload], rounds: int
+) -> dict[str, Any]:
+  """Times sampling alone: in each round one workload after the other.
 
-  Attributes:
-    model: shape of the policy.
-    prompts: in a batch.
-    group_size: completions of each.
-    prompt_tokens: of each prompt.
-    new_tokens: of each completion, exactly.
-    micro_batches: parts in which the update goes through the policy.
-    options: memory and precision of the update.
+  Returns:
+    Figures of the first, and for each other one under its name.
   """
-
-  model: transformer.TransformerConfig
-  prompts: int
-  group_size: int
-  prompt_tokens: int
-  new_tokens: int
-  micro_batches: int = 1
-  options: scoring.ScoreOptions = scoring.ScoreOptions()
-
-
-_SMALL = transformer.TransformerConfig(
-    vocab_size=512,
-    hidden_size=128,
-    intermediate_size=384,
-    num_hidden_layers=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=256,
-)
-# W1: one step of training. W2: rollout alone.
-W1 = Workload(_SMALL, 32, 8, 32, 64)
-W2 = Workload(_SMALL, 64, 1, 32, 128)
-
-
-def start(workload: Workload) -> tuple[nnx.GraphDef, nnx.State, jax.Array]:
-  """Makes a policy with random weights, and random prompts."""
-  model = transformer.Transformer(workload.model, rngs=nnx.Rngs(0))
-  graphdef, params = nnx.split(model)
-  rng = np.random.default_rng(0)
-  shape = (workload.prompts, workload.prompt_tokens)
-  prompts = rng.integers(0, workload.model.vocab_size, shape, np.int32)
-  return graphdef, params, jnp.asarray(prompts)
-
-
-def make_rollout(
-    workload: Workload, graphdef: nnx.GraphDef
-) -> generate.GenerateFn:
-  """Samples at temperature 1."""
-  return generate.make_generate(
-      graphdef,
-      sampling.sample,
-      copies=workload.group_size,
-      max_length=workload.new_tokens,
-      eos_id=_NO_EOS,
-      pad_id=0,
+  found, samples = {}, {}
+  mesh = workloads.make_mesh()
+  for name, workload in some.items():
+    begin = time.perf_counter()
+    samples[name] = _make_sample(workload, mesh)
+    tokens = float(np.sum(samples[name]().mask))
+    first = time.perf_counter() - begin
+    found[name] = {"first_seconds": first, "tokens": tokens}
+  times = timing.measure(samples, rounds)
+  for name, workload in some.items():
+    median = statistics.median(times[name])
+    found[name] |= {
+        "rollout_seconds": median,
+        "rollout_seconds_all": times[name],
+        "tokens_per_second": found[name]["tokens"] / median,
+    } | _share_of_bandwidth(workload, median, jax.devices())
+  name, *others = found
+  return (
+      found[name]
+      | {other: found[other] for other in others}
+      | {"peak_memory_gib": timing.peak_memory_gib()}
   )
 
 
-def make_update(
-    workload: Workload, graphdef: nnx.GraphDef
-) -> tuple[Callable[..., Any], optax.GradientTransformation]:
-  """One AdamW update with plain GRPO over the whole batch, no KL."""
-  optimizer = optax.adamw(1e-5)
-  score = scoring.make_score_tokens(graphdef, workload.options)
-  forward = step.make_forward(score, workload.micro_batches)
-  backward = step.make_backward(
-      optimizer, donate_params=workload.micro_batches > 1
-  )
-  algorithm = catalog.make("grpo")
-  differentiate = step.make_differentiate(algorithm.loss)
+def _make_sample(
+    workload: workloads.Workload, mesh: jax.sharding.Mesh
+) -> Callable[[], generate.Completions]:
+  graphdef, params, prompts = workloads.start(workload, mesh)
+  run = workloads.make_rollout(workload, graphdef)
 
-  def update(
-      params: nnx.State,
-      opt_state: optax.OptState,
-      prompts: jax.Array,
-      completions: generate.Completions,
-  ) -> step.Updated:
-    rows = step.Tokens(prompts, completions.tokens, completions.mask)
-    scores, pull = forward(params, rows)
-    batch = _batch(workload, completions)
-    output = differentiate(algorithm.hparams, {}, batch, scores)
-    return backward(params, opt_state, pull, output.cotangents)
+  def sample() -> generate.Completions:
+    with workloads.in_mesh(mesh):
+      return jax.block_until_ready(run(params, prompts, jax.random.key(0)))
 
-  return update, optimizer
+  return sample
 
 
-def _batch(
-    workload: Workload, completions: generate.Completions
-) -> types.RolloutBatch:
-  """Every other completion is right."""
-  groups = (workload.prompts, workload.group_size)
-  tokens = lambda x: x.reshape(*groups, -1)
-  correct = jnp.broadcast_to(
-      jnp.arange(workload.group_size) % 2, groups
-  ).astype(jnp.float32)
-  old = tokens(completions.logprobs)
-  return types.RolloutBatch(
-      logprobs=old,
-      entropy=jnp.zeros_like(old),
-      old_logprobs=old,
-      sampler_logprobs=old,
-      ref_logprobs=old,
-      completion_mask=tokens(completions.mask),
-      rewards=correct,
-      correct=correct,
-      format_valid=jnp.ones(groups),
-      truncated=jnp.ones(groups),
-      lengths=jnp.full(groups, float(workload.new_tokens)),
-      staleness=jnp.zeros(groups),
-      reward_components=jnp.stack([correct, jnp.ones(groups)], -1),
-      history_pass_rate=jnp.full(workload.prompts, 0.5),
-      step=jnp.int32(0),
-      progress=jnp.float32(0.0),
-  )
-
-
-def run_rollout(workload: Workload, rounds: int) -> dict[str, Any]:
-  """Times sampling alone."""
-  begin = time.perf_counter()
-  graphdef, params, prompts = start(workload)
-  rollout = make_rollout(workload, graphdef)
-  sample = lambda: jax.block_until_ready(
-      rollout(params, prompts, jax.random.key(0))
-  )
-  sample()
-  first = time.perf_counter() - begin
-  seconds = timing.measure({"rollout": sample}, rounds)["rollout"]
-  tokens = workload.prompts * workload.group_size * workload.new_tokens
-  median = statistics.median(seconds)
-  return {
-      "first_seconds": first,
-      "rollout_seconds": median,
-      "rollout_seconds_all": seconds,
-      "tokens_per_second": tokens / median,
-      "peak_memory_gib": timing.peak_memory_gib(),
-  }
-
-
-def run_train(workload: Workload, rounds: int) -> dict[str, Any]:
+def run_train(workload: workloads.Workload, rounds: int) -> dict[str, Any]:
   """Times whole steps: rollout and update, each on the last one's policy."""
   begin = time.perf_counter()
-  graphdef, params, prompts = start(workload)
-  rollout = make_rollout(workload, graphdef)
-  update, optimizer = make_update(workload, graphdef)
-  # Committed to a device, as what a step returns is.
-  params, opt_state = jax.device_put(
-      (params, optimizer.init(params)), jax.devices()[0]
-  )
+  mesh = workloads.make_mesh()
   rollouts, updates, first = [], [], 0.0
-  for index in range(rounds + 2):
-    started = time.perf_counter()
-    key = jax.random.fold_in(jax.random.key(0), index)
-    completions = jax.block_until_ready(rollout(params, prompts, key))
-    sampled = time.perf_counter()
-    done = jax.block_until_ready(
-        update(params, opt_state, prompts, completions)
-    )
-    params, opt_state = done.params, done.opt_state
-    ended = time.perf_counter()
-    if index == 0:
-      first = ended - begin
-    elif index > 1:
-      rollouts.append(sampled - started)
-      updates.append(ended - sampled)
+  with workloads.in_mesh(mesh):
+    graphdef, params, prompts = workloads.start(workload, mesh)
+    rollout = workloads.make_rollout(workload, graphdef)
+    update, optimizer = workloads.make_update(workload, graphdef)
+    opt_state = jax.jit(optimizer.init)(params)
+    for index in range(rounds + 2):
+      started = time.perf_counter()
+      key = jax.random.fold_in(jax.random.key(0), index)
+      completions = jax.block_until_ready(rollout(params, prompts, key))
+      sampled = time.perf_counter()
+      done = jax.block_until_ready(
+          update(params, opt_state, prompts, completions)
+      )
+      params, opt_state = done.params, done.opt_state
+      ended = time.perf_counter()
+      if index == 0:
+        first = ended - begin
+      elif index > 1:
+        rollouts.append(sampled - started)
+        updates.append(ended - sampled)
   steps = [a + b for a, b in zip(rollouts, updates, strict=True)]
-  rows = workload.prompts * workload.group_size
   median = statistics.median(steps)
-  return {
-      "first_seconds": first,
-      "rollout_seconds": statistics.median(rollouts),
-      "update_seconds": statistics.median(updates),
-      "step_seconds": median,
-      "step_seconds_all": steps,
-      "tokens_per_second": rows * workload.new_tokens / median,
-      "peak_memory_gib": timing.peak_memory_gib(),
-  } | _share_of_peak(workload, statistics.median(updates))
+  return (
+      {
+          "first_seconds": first,
+          "rollout_seconds": statistics.median(rollouts),
+          "update_seconds": statistics.median(updates),
+          "step_seconds": median,
+          "step_seconds_all": steps,
+          "tokens_per_second": workload.rows * workload.new_tokens / median,
+          "peak_memory_gib": timing.peak_memory_gib(),
+      }
+      | _share_of_peak(workload, statistics.median(updates))
+      | _share_of_bandwidth(
+          workload, statistics.median(rollouts), jax.devices()
+      )
+  )
 
 
-def _share_of_peak(workload: Workload, seconds: float) -> dict[str, Any]:
-  """Share of peak FLOPs in the update, where the peak is known."""
+def _layer_weights(workload: workloads.Workload) -> int:
+  """Weights of the matrices of one layer."""
   model = workload.model
   width, inner = model.hidden_size, model.intermediate_size
+  q = model.num_attention_heads * model.head_dim
   kv = model.num_key_value_heads * model.head_dim
-  layer = width * (2 * width + 2 * kv) + 3 * width * inner
-  weights = model.num_hidden_layers * layer + width * model.vocab_size
-  rows = workload.prompts * workload.group_size
-  tokens = (
-      workload.prompts * workload.prompt_tokens + rows * workload.new_tokens
-  )
-  passes = 4 if workload.micro_batches > 1 else 3  # forward is 1, backward 2
-  flops = 2.0 * passes * weights * tokens
+  return width * (2 * q + 2 * kv) + 3 * width * inner
+
+
+def _weights(workload: workloads.Workload) -> int:
+  """Weights that each token is multiplied with, the head included."""
+  model = workload.model
+  head = model.hidden_size * model.vocab_size
+  return model.num_hidden_layers * _layer_weights(workload) + head
+
+
+def _share_of_peak(
+    workload: workloads.Workload, seconds: float
+) -> dict[str, float]:
+  """Share of peak FLOPs in the update, where the peak is known."""
+  prompts = workload.prompts * workload.prompt_tokens
+  tokens = prompts + workload.rows * workload.new_tokens
+  # Forward is 1, backward 2; what is computed twice to save memory is no use.
+  flops = 2.0 * 3 * _weights(workload) * tokens
   found = throughput.mfu(flops, seconds, jax.devices())
   return {"update_flops": flops} | ({} if found is None else {"mfu": found})
 
 
+def decoded_bytes(workload: workloads.Workload, devices: int) -> float:
+  """Bytes that decoding must read: weights, and the cache that is filled.
+
+  Every device reads all weights for each token, and of every row the keys and
+  values of all tokens before it.
+  """
+  model, size = workload.model, 4
+  if workload.options.compute_dtype == "bfloat16":
+    size = 2
+  weights = float(_weights(workload)) * devices
+  token = 2 * model.num_hidden_layers * model.num_key_value_heads
+  new = workload.new_tokens
+  context = workload.prompt_tokens + (new - 1) / 2
+  cache = float(workload.rows) * token * model.head_dim * context
+  return size * new * (weights + cache)
+
+
+def _share_of_bandwidth(
+    workload: workloads.Workload,
+    seconds: float,
+    devices: Sequence[throughput.Device],
+) -> dict[str, float]:
+  """Share of peak memory bandwidth in sampling, where the peak is known."""
+  peak = math.fsum(
+      _PEAK_BANDWIDTH.get(device.device_kind, math.nan) for device in devices
+  )
+  if workload.ends or math.isnan(peak):
+    return {}
+  moved = decoded_bytes(workload, len(devices))
+  return {"bandwidth": moved / seconds / peak}
+
+
 def table(figures: Mapping[str, Any]) -> str:
   """One line for each figure."""
-  return "\n".join(
-      f"{name} {value:.4g}"
-      for name, value in figures.items()
-      if isinstance(value, float)
-  )
+  lines = []
+  for name, value in figures.items():
+    if isinstance(value, float):
+      lines.append(f"{name} {value:.4g}")
+    elif isinstance(value, Mapping):
+      lines += [f"{name}: {line}" for line in table(value).splitlines()]
+  return "\n".join(lines)

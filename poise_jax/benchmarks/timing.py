@@ -57,18 +57,20 @@ def summarise(
   return summary
 
 
+def cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
   """What the figures were measured on."""
   device = jax.devices()[0]
-  cores = (
-      len(os.sched_getaffinity(0))
-      if hasattr(os, "sched_getaffinity")
-      else os.cpu_count()
-  )
   return {
       "device": device.device_kind,
       "devices": jax.device_count(),
-      "cores": cores,
+      "cores": cores(),
       "load": os.getloadavg()[0],
       "jax": jax.__version__,
   }

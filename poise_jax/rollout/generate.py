@@ -1,6 +1,8 @@
 """Completions of a batch of prompts: prefill once, then decode with a cache."""
 
 from collections.abc import Callable
+import dataclasses
+import functools
 from typing import NamedTuple
 
 from flax import nnx
@@ -8,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from poise_jax.models import kv_cache, transformer
-from poise_jax.rollout import sampling
+from poise_jax.rollout import decoding as decoding_lib
+from poise_jax.rollout import prompt_batches, sampling, segments
 
 
 class Completions(NamedTuple):
@@ -17,7 +19,8 @@ class Completions(NamedTuple):
 
   Attributes:
     tokens: completion tokens, `pad_id` after the end.
-    logprobs: of each token under the policy at temperature 1, 0 after the end.
+    logprobs: of each token under the policy, before any filter, at the
+      temperature it was sampled with; 0 after the end.
     mask: 1.0 on tokens of the completion, end-of-text included.
     finished: whether end-of-text came within the limit.
   """
@@ -29,20 +32,32 @@ class Completions(NamedTuple):
 
 
 GenerateFn = Callable[
-    [nnx.State, Int[Array, "P S"], Key[Array, ""]], Completions
+    [nnx.State, prompt_batches.Prompts, Key[Array, ""]], Completions
 ]
 
 
-class _Decoding(NamedTuple):
-  """Loop state of `make_generate`; `logits` are those of the next token."""
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """How decoding trades memory, time and programs to compile.
 
-  step: Int[Array, ""]
-  logits: Float[Array, "N V"]
-  cache: transformer.Cache
-  tokens: Int[Array, "T N"]
-  logprobs: Float[Array, "T N"]
-  mask: Float[Array, "T N"]
-  alive: Float[Array, "N"]
+  None of it changes what is sampled, beyond rounding.
+
+  Attributes:
+    segment: tokens between two moments at which rows that have ended leave the
+      batch and the cache grows, see `segments`; 0 decodes all rows to the end
+      of the longest in one program. For completions of some hundred tokens and
+      more, 64 to 256.
+    prompts_at_once: prompts whose completions are decoded together, to bound
+      the memory of the cache; 0 is all.
+  """
+
+  segment: int = 0
+  prompts_at_once: int = 0
+
+  def __post_init__(self):
+    for name in ("segment", "prompts_at_once"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"`{name}` must be >= 0, got {getattr(self, name)}")
 
 
 def make_generate(
@@ -51,81 +66,171 @@ def make_generate(
     *,
     copies: int,
     max_length: int,
-    eos_id: int,
+    eos_ids: tuple[int, ...],
     pad_id: int,
+    temperature: float = 1.0,
+    schedule: Schedule = Schedule(),
 ) -> GenerateFn:
   """Compiles a generator of `copies` completions for each prompt.
 
-  A prompt is read once and its cache is tiled. All rows advance together and
-  the loop ends as soon as every row has ended. A row's completion depends on
-  the key and on its number (prompt · copies + copy) alone.
+  A prompt is read once and its cache is tiled. All rows advance together, and
+  decoding ends as soon as every row has. A row's completion depends on the key
+  and on its number (prompt · copies + copy) alone: not on its neighbours, and
+  not on the size of the batch or the `schedule`, except where rounding tips the
+  balance between two tokens.
 
   Args:
     graphdef: structure of the policy.
     sampler: how to choose a token.
     copies: completions of each prompt.
     max_length: most tokens of a completion.
-    eos_id: token that ends a completion.
+    eos_ids: tokens that end a completion; none never ends one.
     pad_id: token that fills the rest.
+    temperature: logits are divided by it, before the sampler sees them and for
+      log-probabilities.
+    schedule: in which pieces.
 
   Returns:
-    A jitted function of (params, prompts, key).
+    A function of (params, prompts, key). Params are used where they are and in
+    the type they have; logits are f32 in any case. Completions are split over
+    devices as the prompts are.
+
+  Raises:
+    ValueError: if a number is out of its range; on a call, if
+      `schedule.prompts_at_once` does not divide the prompts.
   """
-
-  def start(
-      model: transformer.Transformer, prompts: Int[Array, "P S"]
-  ) -> _Decoding:
-    hidden, cache = model.hidden(prompts)
-    logits = model.logits(hidden[:, -1])
-    rows = prompts.shape[0] * copies
-    return _Decoding(
-        step=jnp.int32(0),
-        logits=jnp.repeat(logits, copies, axis=0),
-        cache=tuple(
-            kv_cache.extend(kv_cache.tile(layer, copies), max_length)
-            for layer in cache
-        ),
-        tokens=jnp.full((max_length, rows), pad_id, jnp.int32),
-        logprobs=jnp.zeros((max_length, rows)),
-        mask=jnp.zeros((max_length, rows)),
-        alive=jnp.ones(rows),
+  if copies < 1 or max_length < 1:
+    raise ValueError(
+        "`copies` and `max_length` must be at least 1, got"
+        f" {copies} and {max_length}"
     )
+  if not temperature > 0:
+    raise ValueError(
+        f"`temperature` must be positive, got {temperature}; for the most"
+        " probable tokens pass `sampling.greedy`"
+    )
+  advance = functools.partial(
+      decoding_lib.advance,
+      sampler=sampler,
+      temperature=temperature,
+      eos_ids=eos_ids,
+      pad_id=pad_id,
+  )
+  prefill = functools.partial(decoding_lib.prefill, max_length=max_length)
+  at_once = functools.partial(_at_once, graphdef, prefill, advance, max_length)
+  if schedule.segment and schedule.segment < max_length:
+    write = segments.make_write(
+        _make_start(graphdef, prefill),
+        _make_advance(graphdef, advance),
+        max_length=max_length,
+        segment=schedule.segment,
+        pad_id=pad_id,
+    )
+  else:
+    write = jax.jit(at_once)
 
-  @jax.jit
   def generate(
-      params: nnx.State, prompts: Int[Array, "P S"], key: Key[Array, ""]
+      params: nnx.State,
+      prompts: prompt_batches.Prompts,
+      key: Key[Array, ""],
   ) -> Completions:
-    model = nnx.merge(graphdef, params)
-    prompt_length = prompts.shape[1]
-    rows = jnp.arange(prompts.shape[0] * copies)
-    uniforms = sampling.row_uniforms(key, rows, max_length).T
-
-    def unfinished(state: _Decoding) -> Array:
-      return (state.step < max_length) & jnp.any(state.alive > 0)
-
-    def advance(state: _Decoding) -> _Decoding:
-      chosen = sampler(state.logits, uniforms[state.step])
-      chosen = jnp.where(state.alive > 0, chosen, pad_id).astype(jnp.int32)
-      logprobs = jax.nn.log_softmax(state.logits)
-      chosen_logprobs = jnp.take_along_axis(logprobs, chosen[:, None], 1)[:, 0]
-      logits, cache = model.decode(
-          chosen, prompt_length + state.step, state.cache
-      )
-      return _Decoding(
-          step=state.step + 1,
-          logits=logits,
-          cache=cache,
-          tokens=state.tokens.at[state.step].set(chosen),
-          logprobs=state.logprobs.at[state.step].set(
-              jnp.where(state.alive > 0, chosen_logprobs, 0.0)
-          ),
-          mask=state.mask.at[state.step].set(state.alive),
-          alive=state.alive * (chosen != eos_id),
-      )
-
-    end = jax.lax.while_loop(unfinished, advance, start(model, prompts))
-    return Completions(
-        end.tokens.T, end.logprobs.T, end.mask.T, 1.0 - end.alive
-    )
+    count = prompts.tokens.shape[0]
+    parts = _parts(count, schedule.prompts_at_once)
+    found = [
+        Completions(*write(params, *_deal(prompts, parts, part, copies), key))
+        for part in map(jnp.int32, range(parts))
+    ]
+    return found[0] if parts == 1 else _gather(found, copies)
 
   return generate
+
+
+def _at_once(
+    graphdef: nnx.GraphDef,
+    prefill: Callable[..., decoding_lib.Decoding],
+    advance: Callable[..., tuple[decoding_lib.Decoding, decoding_lib.Written]],
+    length: int,
+    params: nnx.State,
+    prompts: prompt_batches.Prompts,
+    rows: Int[Array, "N"],
+    key: Key[Array, ""],
+) -> segments.Text:
+  """Prefill and all steps, in one program."""
+  model = nnx.merge(graphdef, params)
+  state = prefill(model, prompts, rows, key, room=length)
+  width = prompts.tokens.shape[1]
+  state, written = advance(model, state, length=length, prompt_length=width)
+  by_row = (x.T for x in written)
+  return segments.Text(*by_row, 1.0 - state.alive)
+
+
+def _make_start(
+    graphdef: nnx.GraphDef, prefill: Callable[..., decoding_lib.Decoding]
+) -> segments.StartFn:
+  @functools.partial(jax.jit, static_argnums=4)
+  def start(
+      params: nnx.State,
+      prompts: prompt_batches.Prompts,
+      rows: Int[Array, "N"],
+      key: Key[Array, ""],
+      room: int,
+  ) -> decoding_lib.Decoding:
+    model = nnx.merge(graphdef, params)
+    return prefill(model, prompts, rows, key, room=room)
+
+  return start
+
+
+def _make_advance(
+    graphdef: nnx.GraphDef,
+    advance: Callable[..., tuple[decoding_lib.Decoding, decoding_lib.Written]],
+) -> segments.AdvanceFn:
+  @functools.partial(jax.jit, static_argnums=(2, 3), donate_argnums=1)
+  def step(
+      params: nnx.State, state: decoding_lib.Decoding, length: int, width: int
+  ) -> tuple[decoding_lib.Decoding, decoding_lib.Written]:
+    model = nnx.merge(graphdef, params)
+    return advance(model, state, length=length, prompt_length=width)
+
+  return step
+
+
+def _parts(prompts: int, at_once: int) -> int:
+  """In how many parts prompts are decoded."""
+  if not at_once or at_once >= prompts:
+    return 1
+  if prompts % at_once:
+    raise ValueError(
+        "`schedule.prompts_at_once` must divide the number of prompts, got"
+        f" {at_once} for {prompts}"
+    )
+  return prompts // at_once
+
+
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def _deal(
+    prompts: prompt_batches.Prompts,
+    parts: int,
+    part: Int[Array, ""],
+    copies: int,
+) -> tuple[prompt_batches.Prompts, Int[Array, "N"]]:
+  """One part of the prompts, dealt in turn, and the numbers of its rows.
+
+  In turn, and not in blocks, so that prompts that are split over devices stay
+  where they are.
+  """
+  count = prompts.tokens.shape[0]
+  cut = lambda x: x.reshape(count // parts, parts, *x.shape[1:])[:, part]
+  numbers = cut(jnp.arange(count))[:, None] * copies + jnp.arange(copies)
+  return jax.tree.map(cut, prompts), numbers.reshape(-1)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _gather(found: list[Completions], copies: int) -> Completions:
+  """Undoes `_deal`."""
+
+  def join(*parts: Array) -> Array:
+    stacked = jnp.stack([x.reshape(-1, copies, *x.shape[1:]) for x in parts], 1)
+    return stacked.reshape(-1, *stacked.shape[3:])
+
+  return jax.tree.map(join, *found)

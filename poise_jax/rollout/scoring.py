@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 from flax import nnx
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from poise_jax import sharding
 from poise_jax.models import kv_cache
-from poise_jax.rollout import generate
+from poise_jax.rollout import generate, prompt_batches
 from poise_jax.rollout import tokenizer as tokenizer_lib
 from poise_jax.tasks import arithmetic
 
@@ -68,10 +69,21 @@ class TokenScores(NamedTuple):
   entropy: Float[Array, "N T"]
 
 
-ScoreFn = Callable[
-    [nnx.State, Int[Array, "P S"], Int[Array, "N T"], Float[Array, "N T"]],
-    TokenScores,
-]
+class Rows(NamedTuple):
+  """Prompts and N = P·G completions in their order, as the policy reads them.
+
+  Attributes:
+    prompts: prompts, padded at their left.
+    tokens: completion tokens.
+    mask: 1.0 on tokens of the completion.
+  """
+
+  prompts: prompt_batches.Prompts
+  tokens: Int[Array, "N T"]
+  mask: Float[Array, "N T"]
+
+
+ScoreFn = Callable[[nnx.State, Rows], TokenScores]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +97,14 @@ class ScoreOptions:
     compute_dtype: of weights and activations; logits, log-probabilities and
       entropies are f32 in any case.
     remat: what the backward pass computes again, of `REMAT`.
+    scan: whether one block is compiled for all layers, instead of each; for
+      deep policies.
   """
 
   chunk: int = 0
   compute_dtype: str = "float32"
   remat: str = "none"
+  scan: bool = False
 
   def __post_init__(self):
     if self.chunk < 0:
@@ -117,7 +132,10 @@ REMAT: Mapping[str, tuple[Wrap, Wrap]] = {
 
 
 def make_score_tokens(
-    graphdef: nnx.GraphDef, options: ScoreOptions = ScoreOptions()
+    graphdef: nnx.GraphDef,
+    options: ScoreOptions = ScoreOptions(),
+    *,
+    temperature: float = 1.0,
 ) -> ScoreFn:
   """Makes the forward pass of training; not jitted, for others to compose.
 
@@ -126,39 +144,47 @@ def make_score_tokens(
   Args:
     graphdef: structure of the policy.
     options: none changes the result beyond rounding.
+    temperature: logits are divided by it; that of the sampler.
 
   Returns:
-    A function of (params, prompts, completion tokens, mask); the N / P
-    completions of one prompt are consecutive rows.
+    A function of (params, rows); the N / P completions of one prompt are
+    consecutive.
   """
   wrap_block, wrap_all = REMAT[options.remat]
   dtype = jnp.dtype(options.compute_dtype)
 
-  def hidden_states(
-      params: nnx.State, prompts: Int[Array, "P S"], tokens: Int[Array, "N T"]
-  ) -> Float[Array, "N T D"]:
+  def hidden_states(params: nnx.State, rows: Rows) -> Float[Array, "N T D"]:
     model = nnx.merge(graphdef, params)
-    copies = tokens.shape[0] // prompts.shape[0]
-    prompt_states, cache = model.hidden(prompts, wrap_block=wrap_block)
+    prompts, starts = rows.prompts
+    copies = rows.tokens.shape[0] // prompts.shape[0]
+    hidden = functools.partial(
+        model.hidden, wrap_block=wrap_block, scan=options.scan
+    )
+    prompt_states, cache = hidden(prompts, starts=starts)
     prefix = tuple(kv_cache.tile(layer, copies) for layer in cache)
-    states, _ = model.hidden(tokens[:, :-1], prefix, wrap_block)
-    first = jnp.repeat(prompt_states[:, -1:], copies, axis=0)
+    tile = lambda x: jnp.repeat(x, copies, axis=0)
+    states, _ = hidden(
+        rows.tokens[:, :-1],
+        prefix,
+        starts=None if starts is None else tile(starts),
+    )
+    first = tile(prompt_states[:, -1:])
     return jnp.concatenate([first, states], axis=1)
 
-  def score_tokens(
-      params: nnx.State,
-      prompts: Int[Array, "P S"],
-      tokens: Int[Array, "N T"],
-      mask: Float[Array, "N T"],
-  ) -> TokenScores:
+  def score_tokens(params: nnx.State, rows: Rows) -> TokenScores:
     params = jax.tree.map(lambda p: p.astype(dtype), params)
-    states = wrap_all(hidden_states)(params, prompts, tokens)
-    logits_of = nnx.merge(graphdef, params).logits
-    if not options.chunk or options.chunk >= tokens.shape[1]:
-      scores = _score(logits_of(states), tokens)
+    states = wrap_all(hidden_states)(params, rows)
+    model = nnx.merge(graphdef, params)
+
+    def logits_of(states: Float[Array, "N L D"]) -> Float[Array, "N L V"]:
+      logits = model.logits(states)
+      return logits if temperature == 1.0 else logits / temperature
+
+    if not options.chunk or options.chunk >= rows.tokens.shape[1]:
+      scores = _score(logits_of(states), rows.tokens)
     else:
-      scores = _score_in_chunks(logits_of, states, tokens, options.chunk)
-    return TokenScores(*(score * mask for score in scores))
+      scores = _score_in_chunks(logits_of, states, rows.tokens, options.chunk)
+    return TokenScores(*(score * rows.mask for score in scores))
 
   return score_tokens
 

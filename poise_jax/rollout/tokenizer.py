@@ -3,6 +3,7 @@ r"""Text to tokens and back, through an ordinary Hugging Face tokenizer.json."""
 from collections.abc import Sequence
 import os
 import pathlib
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,26 @@ PAD, BOS, EOS = "_", "<s>", "</s>"
 SYMBOLS = (*"0123456789+-*=;", "\\boxed{", "}", PAD, BOS, EOS)
 
 
+@runtime_checkable
+class Vocabulary(Protocol):
+  """What sampling needs to know of any tokenizer.
+
+  Attributes:
+    pad_id: fills completions after their end.
+    eos_ids: end a completion.
+  """
+
+  pad_id: int
+  eos_ids: tuple[int, ...]
+
+
 class Tokenizer:
   """Encodes fixed-width prompts and decodes batches of completions.
 
   Attributes:
     pad_id: fills prompts up to their width and completions after their end.
     eos_id: ends a completion.
+    eos_ids: it alone.
     vocab_size: number of tokens.
   """
 
@@ -25,6 +40,7 @@ class Tokenizer:
     self._tokenizer = tokenizer
     self.pad_id = self._id(PAD)
     self.eos_id = self._id(EOS)
+    self.eos_ids = (self.eos_id,)
     self.vocab_size = tokenizer.get_vocab_size()
     symbols = [tokenizer.id_to_token(i) for i in range(self.vocab_size)]
     self._symbols = np.array(symbols, dtype=object)

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from poise_jax import sharding, types
-from poise_jax.rollout import generate, scoring
+from poise_jax.rollout import engine as engine_lib
+from poise_jax.rollout import generate, prompt_batches, scoring
 from poise_jax.training import (
     config as config_lib,
 )
@@ -43,7 +44,7 @@ class Rollout(NamedTuple):
     version: of the policy that sampled: optimizer updates before it.
   """
 
-  rows: step.Tokens
+  rows: scoring.Rows
   batch: types.RolloutBatch
   problems: Sequence[Any]
   grades: scoring.Grades
@@ -76,7 +77,7 @@ CollectFn = Callable[
 
 
 def make_collect(
-    generate_fn: generate.GenerateFn,
+    engine: engine_lib.RolloutEngine,
     score_fn: step.ScoreRowsFn,
     config: config_lib.TrainConfig,
     mesh: jax.sharding.Mesh,
@@ -84,7 +85,7 @@ def make_collect(
   """Makes the function that samples the rollout of a step.
 
   Args:
-    generate_fn: samples `config.group_size` completions for each prompt.
+    engine: samples `config.group_size` completions for each prompt.
     score_fn: jitted forward pass, for the reference and the old policy.
     config: sizes.
     mesh: where the arrays go.
@@ -101,13 +102,20 @@ def make_collect(
       seed: int,
   ) -> Rollout:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
+    version = state.step * config.updates - state.skipped
+    ask = engine(state.params, version)
     drawn: list[Any] = []
+    versions: list[int] = []
+
+    def encode(problems: Sequence[Any]) -> prompt_batches.Prompts:
+      return sharding.place(mesh, environment.encode(problems))
 
     def sample(position: Any, attempt: int) -> tuple[_Groups, Any]:
       problems, position = environment.source(position, config.prompts)
-      tokens = sharding.place(mesh, environment.encode(problems))
+      tokens = encode(problems)
       attempt_key = jax.random.fold_in(key, attempt) if attempt else key
-      found = generate_fn(state.params, tokens, attempt_key)
+      found, sampled_version = ask(tokens, attempt_key)
+      versions.append(sampled_version)
       index = len(drawn) + np.arange(len(problems))
       drawn.extend(problems)
       return (
@@ -130,10 +138,10 @@ def make_collect(
       groups, position, statistics = filled[0], filled[1], filled[2]
       correct, buckets = filled[3]
       groups = groups._replace(
-          prompts=sharding.place(mesh, groups.prompts),
+          prompts=encode([drawn[i] for i in groups.index]),
           completions=sharding.place(mesh, groups.completions),
       )
-    rows = step.Tokens(
+    rows = scoring.Rows(
         groups.prompts, groups.completions.tokens, groups.completions.mask
     )
     fields = _fields(
@@ -149,6 +157,7 @@ def make_collect(
             else score_fn(reference_params, rows).logprobs
         ),
         pass_rate=history.pass_rate(state.history, groups.buckets),
+        staleness=version - min(versions),
         step=state.step,
         steps=config.steps,
     )
@@ -161,7 +170,7 @@ def make_collect(
         buckets=buckets,
         statistics=statistics,
         position=position,
-        version=state.step * config.updates - state.skipped,
+        version=min(versions),
     )
 
   return collect
@@ -180,9 +189,8 @@ def _fill(
         lambda x: x.reshape(config.prompts, -1, *x.shape[1:]),
         sharding.fetch(groups.completions),
     )
-    groups = groups._replace(
-        prompts=sharding.fetch(groups.prompts), completions=completions
-    )
+    # Prompts of another attempt may be padded to another width.
+    groups = groups._replace(prompts=None, completions=completions)
     correct = groups.grades.correct
     return dynamic_sampling.Attempt(
         groups,
@@ -210,6 +218,7 @@ def _fields(
     old: jax.Array,
     reference: jax.Array | None,
     pass_rate: Float[np.ndarray, "P"],
+    staleness: int,
     step: int,
     steps: int,
 ) -> dict[str, Any]:
@@ -229,7 +238,7 @@ def _fields(
       format_valid=grades.format_valid,
       truncated=grades.truncated,
       lengths=grades.lengths,
-      staleness=np.zeros_like(grades.correct),
+      staleness=np.full_like(grades.correct, staleness),
       reward_components=np.stack([grades.correct, grades.format_valid], -1),
       history_pass_rate=pass_rate,
       step=np.int32(step),

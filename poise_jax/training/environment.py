@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Int
 import numpy as np
 
-from poise_jax.rollout import generate, scoring
+from poise_jax.rollout import generate, prompt_batches, scoring
 from poise_jax.rollout import tokenizer as tokenizer_lib
 from poise_jax.tasks import arithmetic
 from poise_jax.training import prompts
@@ -17,7 +17,7 @@ class Environment(NamedTuple):
 
   Attributes:
     source: where problems come from.
-    encode: problems to prompt tokens [P, S].
+    encode: problems to prompts.
     grade: problems and their completions, G in a row for each, to verdicts.
     buckets: problems to the buckets of `history` that they share, [P].
     bucket_count: how many buckets there are.
@@ -25,7 +25,7 @@ class Environment(NamedTuple):
   """
 
   source: prompts.Source
-  encode: Callable[[Sequence[Any]], Int[np.ndarray, "P S"]]
+  encode: Callable[[Sequence[Any]], prompt_batches.Prompts]
   grade: Callable[[Sequence[Any], generate.Completions], scoring.Grades]
   buckets: Callable[[Sequence[Any]], Int[np.ndarray, "P"]]
   bucket_count: int
@@ -49,7 +49,9 @@ def arithmetic_environment(
 
   return Environment(
       source=prompts.generated(draw, seed),
-      encode=lambda ps: tokenizer.encode_prompts([p.prompt for p in ps]),
+      encode=lambda ps: prompt_batches.Prompts(
+          tokenizer.encode_prompts([p.prompt for p in ps])
+      ),
       grade=lambda ps, cs: scoring.grade_groups(tokenizer, ps, cs),
       buckets=lambda ps: np.array([len(p.operators) for p in ps]),
       bucket_count=arithmetic.MAX_OPERATIONS + 1,

@@ -19,20 +19,12 @@ from typing import Any, NamedTuple
 from flax import nnx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 import optax
 
 from poise_jax import types
 from poise_jax.rollout import scoring
 from poise_jax.training import metrics as metrics_lib
-
-
-class Tokens(NamedTuple):
-  """One optimizer batch: P prompts and N = P·G completions in their order."""
-
-  prompts: Int[Array, "P S"]
-  tokens: Int[Array, "N T"]
-  mask: Float[Array, "N T"]
 
 
 class LossOutput(NamedTuple):
@@ -55,8 +47,8 @@ class LossOutput(NamedTuple):
 
 # Params and cotangents to the gradient of the params.
 Vjp = Callable[[nnx.State, scoring.TokenScores], nnx.State]
-ScoreRowsFn = Callable[[nnx.State, Tokens], scoring.TokenScores]
-ForwardFn = Callable[[nnx.State, Tokens], tuple[scoring.TokenScores, Vjp]]
+ScoreRowsFn = Callable[[nnx.State, scoring.Rows], scoring.TokenScores]
+ForwardFn = Callable[[nnx.State, scoring.Rows], tuple[scoring.TokenScores, Vjp]]
 DifferentiateFn = Callable[
     [
         types.HParams,
@@ -99,12 +91,14 @@ def make_forward(
     micro_batches: into how many equal parts the prompts are cut.
   """
 
-  def whole(params: nnx.State, rows: Tokens) -> tuple[scoring.TokenScores, Vjp]:
-    scores, vjp = jax.vjp(lambda p: score_tokens(p, *rows), params)
+  def whole(
+      params: nnx.State, rows: scoring.Rows
+  ) -> tuple[scoring.TokenScores, Vjp]:
+    scores, vjp = jax.vjp(lambda p: score_tokens(p, rows), params)
     return scores, jax.tree_util.Partial(_pull_residuals, vjp)
 
   def in_parts(
-      params: nnx.State, rows: Tokens
+      params: nnx.State, rows: scoring.Rows
   ) -> tuple[scoring.TokenScores, Vjp]:
     scores = _score_in_parts(score_tokens, micro_batches, params, rows)
     pull = functools.partial(_pull_in_parts, score_tokens, micro_batches)
@@ -121,9 +115,9 @@ def make_score(score_tokens: scoring.ScoreFn, parts: int = 1) -> ScoreRowsFn:
     parts: into how many equal parts the prompts are cut, one after the other.
   """
 
-  def score(params: nnx.State, rows: Tokens) -> scoring.TokenScores:
+  def score(params: nnx.State, rows: scoring.Rows) -> scoring.TokenScores:
     if parts == 1:
-      return score_tokens(params, *rows)
+      return score_tokens(params, rows)
     return _score_in_parts(score_tokens, parts, params, rows)
 
   return jax.jit(score)
@@ -133,12 +127,12 @@ def _score_in_parts(
     score_tokens: scoring.ScoreFn,
     count: int,
     params: nnx.State,
-    rows: Tokens,
+    rows: scoring.Rows,
 ) -> scoring.TokenScores:
   """Forward pass of one part after the other."""
-  prompts = rows.prompts.shape[0]
+  prompts = rows.prompts.tokens.shape[0]
   parts = _cut(rows, count, prompts)
-  scores = jax.lax.map(lambda part: score_tokens(params, *part), parts)
+  scores = jax.lax.map(lambda part: score_tokens(params, part), parts)
   return _join(scores, prompts)
 
 
@@ -155,17 +149,17 @@ def _pull_residuals(
 def _pull_in_parts(
     score_tokens: scoring.ScoreFn,
     micro_batches: int,
-    rows: Tokens,
+    rows: scoring.Rows,
     params: nnx.State,
     cotangents: scoring.TokenScores,
 ) -> nnx.State:
   """Forward and backward pass of one micro-batch after the other, summed."""
-  prompts = rows.prompts.shape[0]
+  prompts = rows.prompts.tokens.shape[0]
 
   def add(
-      total: nnx.State, part: tuple[Tokens, scoring.TokenScores]
+      total: nnx.State, part: tuple[scoring.Rows, scoring.TokenScores]
   ) -> tuple[nnx.State, None]:
-    _, vjp = jax.vjp(lambda p: score_tokens(p, *part[0]), params)
+    _, vjp = jax.vjp(lambda p: score_tokens(p, part[0]), params)
     return jax.tree.map(jnp.add, total, vjp(part[1])[0]), None
 
   parts = _cut((rows, cotangents), micro_batches, prompts)

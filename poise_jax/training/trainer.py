@@ -2,25 +2,24 @@
 
 from collections.abc import Callable, Sequence
 import contextlib
-import dataclasses
-import functools
 from typing import NamedTuple
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 import optax
 
 from poise_jax import sharding, types
+from poise_jax.algorithms import dependence
 from poise_jax.models import logical_axes
+from poise_jax.rollout import engine as engine_lib
 from poise_jax.rollout import generate, sampling, scoring
 from poise_jax.rollout import tokenizer as tokenizer_lib
-from poise_jax.tasks import arithmetic
 from poise_jax.training import (
     collect,
     history,
     prompts,
+    updates,
 )
 from poise_jax.training import (
     config as config_lib,
@@ -106,9 +105,10 @@ def make_optimizer(
 def make_trainer(
     graphdef: nnx.GraphDef,
     params: nnx.State,
-    tokenizer: tokenizer_lib.Tokenizer,
+    tokenizer: tokenizer_lib.Vocabulary,
     config: config_lib.TrainConfig,
     devices: Sequence[jax.Device] | None = None,
+    engine: engine_lib.RolloutEngine | None = None,
 ) -> Trainer:
   """Makes a trainer; the policy compiles once, whatever it is trained with.
 
@@ -118,6 +118,7 @@ def make_trainer(
     tokenizer: of the policy.
     config: length, speed and mesh.
     devices: that make up the mesh; all there are if None.
+    engine: samples completions; if None, the policy does on the mesh.
 
   Raises:
     ValueError: if the mesh does not fit the model, the batch or the devices.
@@ -129,35 +130,26 @@ def make_trainer(
   of_optimizer = logical_axes.like_parameters(
       mesh, jax.eval_shape(optimizer.init, params), params
   )
-  score = scoring.make_score_tokens(graphdef, config.scoring)
-  forward = step_lib.make_forward(score, config.micro_batches)
+  score = scoring.make_score_tokens(
+      graphdef, config.scoring, temperature=config.temperature
+  )
   # Where a minibatch is cut to save memory, so is a whole rollout.
   cut = config.micro_batches > 1
   parts = config.minibatches * config.micro_batches if cut else 1
-  backward = step_lib.make_backward(
-      optimizer,
-      donate_params=config.micro_batches > 1,
-      shardings=(of_params, of_optimizer),
-  )
   collect_rollout = collect.make_collect(
-      generate.make_generate(
-          graphdef,
-          sampling.sample,
-          copies=config.group_size,
-          max_length=arithmetic.COMPLETION_LENGTH,
-          eos_id=tokenizer.eos_id,
-          pad_id=tokenizer.pad_id,
-      ),
+      engine or make_engine(graphdef, params, tokenizer, config, mesh),
       step_lib.make_score(score, parts),
       config,
       mesh,
+  )
+  update = updates.make_update(
+      score, optimizer, config, of_params, of_optimizer
   )
   # Constraints inside the model take effect in the context of the mesh.
   several = config.mesh.size > 1
   set_mesh = lambda: (
       jax.set_mesh(mesh) if several else contextlib.nullcontext()
   )
-  measure_rollout = jax.jit(metrics_lib.rollout_metrics)
 
   def place(params: nnx.State) -> nnx.State:
     return sharding.place(mesh, params, of_params)
@@ -167,6 +159,7 @@ def make_trainer(
       algorithm: types.Algorithm,
       environment: environment_lib.Environment,
   ) -> state_lib.TrainState:
+    check_sampler(algorithm, config)
     params = jax.tree.map(jnp.copy, place(params))
     # Everything is committed to the mesh from the start: what a step returns
     # is, and the second one would otherwise compile everything again.
@@ -181,7 +174,7 @@ def make_trainer(
         skipped=0,
     )
 
-  def run(
+  def step(
       state: state_lib.TrainState,
       reference_params: nnx.State | None,
       algorithm: types.Algorithm,
@@ -189,60 +182,73 @@ def make_trainer(
       seed: int,
   ) -> StepResult:
     with set_mesh():
-      return one_step(state, reference_params, algorithm, environment, seed)
-
-  def one_step(
-      state: state_lib.TrainState,
-      reference_params: nnx.State | None,
-      algorithm: types.Algorithm,
-      environment: environment_lib.Environment,
-      seed: int,
-  ) -> StepResult:
-    rollout = collect_rollout(state, reference_params, environment, seed)
-    differentiate = step_lib.make_differentiate(
-        algorithm.loss, has_reference=reference_params is not None
-    )
-    parts = []
-    for update in range(config.updates):
-      rows, batch = _minibatch(
-          rollout.rows,
-          rollout.batch,
-          config.minibatches,
-          jnp.int32(update),
-      )
-      scores, pull = forward(state.params, rows)
-      output = differentiate(
-          algorithm.hparams, state.algorithm_state, batch, scores
-      )
-      done = backward(state.params, state.opt_state, pull, output.cotangents)
-      state = state._replace(
-          params=done.params,
-          opt_state=done.opt_state,
-          algorithm_state=_unless(
-              done.skipped, state.algorithm_state, output.state
-          ),
-      )
-      parts.append((output.metrics, output.policy, output.loss, done[2:]))
-    # One wait for the device, at the end of the step.
-    parts, measured = jax.device_get((parts, measure_rollout(rollout.batch)))
-    metrics, columns = _summary(parts)
-    # Ours come last: no algorithm can report a reward in our name.
-    metrics |= measured | _sampling_metrics(rollout)
+      rollout = collect_rollout(state, reference_params, environment, seed)
+      done = update(state, rollout, algorithm, reference_params is not None)
     return StepResult(
-        state._replace(
+        done.state._replace(
             history=history.add(
                 state.history, rollout.buckets, rollout.correct
             ),
             position=rollout.position,
             step=state.step + 1,
-            skipped=state.skipped + int(sum(columns["skipped"])),
         ),
-        metrics,
-        columns,
+        # Ours come last: no algorithm can report a reward in our name.
+        done.metrics | _sampling_metrics(rollout),
+        done.columns,
         rollout,
     )
 
-  return Trainer(start, run, place, config, mesh)
+  return Trainer(start, step, place, config, mesh)
+
+
+def check_sampler(
+    algorithm: types.Algorithm, config: config_lib.TrainConfig
+) -> None:
+  """Refuses importance correction where log-probabilities are not the sampler's.
+
+  `top_k` and `top_p` leave tokens out, and what they leave has more probability
+  than `sampler_logprobs` say.
+
+  Raises:
+    ValueError: naming the fields to change.
+  """
+  filtered = config.top_k > 0 or config.top_p < 1
+  if filtered and dependence.depends_on(
+      algorithm, "sampler_logprobs", config.group_size
+  ):
+    raise ValueError(
+        f"{algorithm.name} corrects for the sampler, whose log-probabilities"
+        f" are not known with top_k={config.top_k} and top_p={config.top_p}; set"
+        " --config.train.top_k=0 and --config.train.top_p=1, or choose another"
+        " algorithm"
+    )
+
+
+def make_engine(
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    tokenizer: tokenizer_lib.Vocabulary,
+    config: config_lib.TrainConfig,
+    mesh: jax.sharding.Mesh,
+) -> engine_lib.RolloutEngine:
+  """The policy itself, sampling on the mesh that it is trained on."""
+  generate_fn = generate.make_generate(
+      graphdef,
+      sampling.filtered(config.top_k, config.top_p),
+      copies=config.group_size,
+      max_length=config.completion_length,
+      eos_ids=tokenizer.eos_ids,
+      pad_id=tokenizer.pad_id,
+      temperature=config.temperature,
+      schedule=config.schedule,
+  )
+  if config.scoring.compute_dtype == "float32" and config.mesh.fsdp == 1:
+    return engine_lib.local(generate_fn)
+  prepare = engine_lib.make_prepare(
+      config.scoring.compute_dtype,
+      logical_axes.decoding_shardings(mesh, params),
+  )
+  return engine_lib.local(generate_fn, prepare)
 
 
 def place_state(
@@ -253,64 +259,6 @@ def place_state(
       lambda _: sharding.replicated(mesh), algorithm_state
   )
   return sharding.place(mesh, algorithm_state, everywhere)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _minibatch(
-    rows: step_lib.Tokens,
-    batch: types.RolloutBatch,
-    count: int,
-    update: Int[Array, ""],
-) -> tuple[step_lib.Tokens, types.RolloutBatch]:
-  """Cuts the one of `count` equal parts, along prompts, that is next."""
-
-  def cut(x: jax.Array) -> jax.Array:
-    if x.ndim == 0:
-      return x
-    size = x.shape[0] // count
-    return jax.lax.dynamic_slice_in_dim(x, update % count * size, size)
-
-  rows, batch = jax.tree.map(cut, (rows, batch))
-  staleness = jnp.full_like(batch.staleness, update)
-  return rows, dataclasses.replace(batch, staleness=staleness)
-
-
-@jax.jit
-def _unless(
-    skipped: Float[Array, ""], before: types.State, after: types.State
-) -> types.State:
-  """What carried a NaN into the gradient may have carried one into this."""
-  keep = lambda old, new: jnp.where(skipped > 0, old, new)
-  return jax.tree.map(keep, before, after)
-
-
-def _summary(
-    parts: list,
-) -> tuple[dict[str, metrics_lib.Metric], dict[str, list[float]]]:
-  """Adds up what the updates measured; lists what must be finite."""
-  columns = {
-      "loss": [float(loss) for _, _, loss, _ in parts],
-      "grad_norm": [float(done[0]) for *_, done in parts],
-      "skipped": [float(done[1]) for *_, done in parts],
-  }
-  own = metrics_lib.combine(
-      {k: metrics_lib.Fraction(float(v), 1.0) for k, v in found.items()}
-      for found, *_ in parts
-  )
-  of_policy = metrics_lib.combine(policy for _, policy, *_ in parts)
-  updates = metrics_lib.combine(
-      {
-          name: metrics_lib.Fraction(value, 1.0)
-          for name, value in zip(columns, row, strict=True)
-      }
-      for row in zip(*columns.values(), strict=True)
-  )
-  for name in ("entropy", "kl"):
-    columns[name] = [
-        float(policy[name].total / max(policy[name].count, 1.0))
-        for _, policy, *_ in parts
-    ]
-  return own | of_policy | updates, columns
 
 
 def _sampling_metrics(

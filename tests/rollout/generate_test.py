@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poise_jax.rollout import generate, sampling
+from poise_jax.rollout import generate, prompt_batches, sampling
 from poise_jax.tasks import arithmetic
 
 LENGTH = arithmetic.COMPLETION_LENGTH
@@ -20,7 +20,8 @@ def prompts(words):
   problems = arithmetic.sample(
       rng, arithmetic.TRAINING_TIERS, 4, arithmetic.Split.TRAIN
   )
-  return jnp.asarray(words.encode_prompts([p.prompt for p in problems]))
+  tokens = words.encode_prompts([p.prompt for p in problems])
+  return prompt_batches.Prompts(jnp.asarray(tokens))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def make(policy, words):
       generate.make_generate,
       policy.graphdef,
       max_length=LENGTH,
-      eos_id=words.eos_id,
+      eos_ids=words.eos_ids,
       pad_id=words.pad_id,
   )
 
@@ -46,7 +47,7 @@ def test_greedy_equals_reading_whole_rows(make, policy, prompts, words):
   )
   model = nnx.jit(nnx.merge(policy.graphdef, policy.params))
   rows = np.full((4, 15 + LENGTH), words.pad_id, np.int32)
-  rows[:, :15] = prompts
+  rows[:, :15] = prompts.tokens
   alive = np.ones(4, bool)
   for t in range(LENGTH):
     chosen = np.argmax(model(jnp.asarray(rows))[:, 14 + t], axis=-1)
@@ -59,7 +60,7 @@ def test_greedy_equals_reading_whole_rows(make, policy, prompts, words):
 def test_logprobs_are_those_of_whole_rows(completions, policy, prompts):
   model = nnx.jit(nnx.merge(policy.graphdef, policy.params))
   rows = jnp.concatenate(
-      [jnp.repeat(prompts, 3, axis=0), completions.tokens], axis=1
+      [jnp.repeat(prompts.tokens, 3, axis=0), completions.tokens], axis=1
   )
   logprobs = jax.nn.log_softmax(model(rows[:, :-1])[:, 14:])
   expected = np.take_along_axis(
@@ -87,7 +88,9 @@ def test_mask_ends_with_end_of_text(completions, words):
 
 def test_a_row_does_not_depend_on_the_batch(make, policy, prompts, completions):
   alone = make(sampling.sample, copies=3)(
-      policy.params, prompts[:2], jax.random.key(5)
+      policy.params,
+      prompt_batches.Prompts(prompts.tokens[:2]),
+      jax.random.key(5),
   )
   np.testing.assert_array_equal(alone.tokens, completions.tokens[:6])
 
@@ -111,7 +114,7 @@ def test_the_length_limit_truncates(policy, words, prompts):
       sampling.greedy,
       copies=1,
       max_length=2,
-      eos_id=words.eos_id,
+      eos_ids=words.eos_ids,
       pad_id=words.pad_id,
   )
   cut = run(policy.params, prompts, jax.random.key(0))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poise_jax.rollout import generate, scoring
+from poise_jax.rollout import generate, prompt_batches, scoring
 from poise_jax.tasks import arithmetic
 
 LENGTH = arithmetic.COMPLETION_LENGTH
@@ -61,15 +61,21 @@ def rows(words):
   )
   tokens = rng.integers(0, 17, (6, LENGTH)).astype(np.int32)
   mask = (np.arange(LENGTH) < rng.integers(1, LENGTH, (6, 1))).astype("f4")
-  return jnp.asarray(prompts), jnp.asarray(tokens), jnp.asarray(mask)
+  return scoring.Rows(
+      prompt_batches.Prompts(jnp.asarray(prompts)),
+      jnp.asarray(tokens),
+      jnp.asarray(mask),
+  )
 
 
 def test_scores_are_those_of_whole_rows(policy, rows):
   prompts, tokens, mask = rows
   score = jax.jit(scoring.make_score_tokens(policy.graphdef))
-  scores = score(policy.params, *rows)
+  scores = score(policy.params, rows)
   model = nnx.jit(nnx.merge(policy.graphdef, policy.params))
-  whole = jnp.concatenate([jnp.repeat(prompts, 3, axis=0), tokens], axis=1)
+  whole = jnp.concatenate(
+      [jnp.repeat(prompts.tokens, 3, axis=0), tokens], axis=1
+  )
   logits = np.asarray(model(whole[:, :-1])[:, 14:], np.float64)
   logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   chosen = np.take_along_axis(logprobs, np.asarray(tokens)[..., None], -1)
@@ -79,12 +85,12 @@ def test_scores_are_those_of_whole_rows(policy, rows):
 
 
 def test_masked_tokens_carry_no_gradient(policy, rows):
-  prompts, tokens, mask = rows
+  _, tokens, mask = rows
   score = scoring.make_score_tokens(policy.graphdef)
   other = jnp.where(mask > 0, tokens, 3)
 
   def total(params, tokens):
-    scores = score(params, prompts, tokens, mask)
+    scores = score(params, rows._replace(tokens=tokens))
     return jnp.sum(scores.logprobs) + jnp.sum(scores.entropy)
 
   gradient = jax.jit(jax.grad(total))

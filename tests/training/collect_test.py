@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from poise_jax import sharding
-from poise_jax.rollout import generate, scoring
+from poise_jax.rollout import engine, generate, prompt_batches, scoring
 from poise_jax.training import (
     collect,
     config,
@@ -17,7 +17,6 @@ from poise_jax.training import (
     history,
     prompts,
     state,
-    step,
 )
 
 P, G, T = 4, 2, 3
@@ -48,7 +47,9 @@ def task():
 
   return environment.Environment(
       source=source,
-      encode=lambda problems: np.array([[p, p] for p in problems], np.int32),
+      encode=lambda problems: prompt_batches.Prompts(
+          np.array([[p, p] for p in problems], np.int32)
+      ),
       grade=grade,
       buckets=lambda problems: np.array([p % 2 for p in problems]),
       bucket_count=2,
@@ -79,9 +80,9 @@ def _scale(value):
   return nnx.State({"scale": jnp.float32(value)})
 
 
-def _generate(params, tokens, key):
+def _generate(params, asked, key):
   """Writes the problem's number, and noise of the key."""
-  rows = jnp.repeat(tokens[:, :1], G, axis=0)
+  rows = jnp.repeat(asked.tokens[:, :1], G, axis=0)
   noise = jax.random.randint(key, (rows.shape[0], T - 1), 0, 1000)
   ones = jnp.ones((rows.shape[0], T))
   return generate.Completions(
@@ -99,7 +100,7 @@ def _score(params, rows):
 
 def _make(**changes):
   settings = dataclasses.replace(CONFIG, **changes)
-  return collect.make_collect(_generate, _score, settings, MESH)
+  return collect.make_collect(engine.local(_generate), _score, settings, MESH)
 
 
 def test_groups_as_they_come(begin, task):
@@ -124,7 +125,7 @@ def test_groups_as_they_come(begin, task):
       batch.history_pass_rate, [1 / 10, 4 / 6, 1 / 10, 4 / 6]
   )
   assert int(batch.step) == 5 and float(batch.progress) == 0.5
-  np.testing.assert_array_equal(found.rows.prompts[:, 0], [7, 8, 9, 10])
+  np.testing.assert_array_equal(found.rows.prompts.tokens[:, 0], [7, 8, 9, 10])
   np.testing.assert_array_equal(
       found.rows.tokens[:, 0], [7, 7, 8, 8, 9, 9, 10, 10]
   )
@@ -161,7 +162,7 @@ def test_attempts_fill_the_batch_with_mixed_groups(begin, task):
   assert (statistics.attempts, statistics.sampled) == (3, 12)
   assert (statistics.kept, statistics.padded) == (4, 0)
   # Each group has the tokens and verdicts that it was sampled with.
-  np.testing.assert_array_equal(found.rows.prompts[:, 0], [0, 3, 6, 9])
+  np.testing.assert_array_equal(found.rows.prompts.tokens[:, 0], [0, 3, 6, 9])
   np.testing.assert_array_equal(found.rows.tokens[::G, 0], [0, 3, 6, 9])
   np.testing.assert_array_equal(found.batch.correct, [[1, 0]] * P)
   np.testing.assert_array_equal(found.grades.correct, found.batch.correct)
@@ -189,4 +190,4 @@ def test_both_ways_give_arrays_of_one_kind(begin, task):
   first = _make(sampling_attempts=2)(begin(), None, task, 0)
   later = _make(sampling_attempts=2)(begin(step=3), None, task, 0)
   assert kinds(first) == kinds(later)
-  assert isinstance(first.rows, step.Tokens)
+  assert isinstance(first.rows, scoring.Rows)

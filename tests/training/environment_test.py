@@ -27,7 +27,8 @@ def test_problems_depend_on_seed_and_position_alone(task, words):
 
 def test_prompts_are_tokens_of_one_width(task, words):
   problems, _ = task.source(prompts.START, 6)
-  tokens = task.encode(problems)
+  tokens, starts = task.encode(problems)
+  assert starts is None
   assert tokens.shape == (6, arithmetic.PROMPT_LENGTH)
   texts = [task.prompt_of(problem) for problem in problems]
   np.testing.assert_array_equal(tokens, words.encode_prompts(texts))

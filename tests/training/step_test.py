@@ -10,7 +10,7 @@ import pytest
 
 from poise_jax import types
 from poise_jax.algorithms import catalog
-from poise_jax.rollout import scoring
+from poise_jax.rollout import prompt_batches, scoring
 from poise_jax.training import step
 
 P, G, T = 2, 3, 31
@@ -21,8 +21,10 @@ def rows(policy):
   rng = np.random.default_rng(0)
   lengths = rng.integers(2, T + 1, (P * G, 1))
   mask = (np.arange(T) < lengths).astype(np.float32)
-  return step.Tokens(
-      jnp.asarray(rng.integers(0, 20, (P, 15)), jnp.int32),
+  return scoring.Rows(
+      prompt_batches.Prompts(
+          jnp.asarray(rng.integers(0, 20, (P, 15)), jnp.int32)
+      ),
       jnp.asarray(rng.integers(0, 20, (P * G, T)), jnp.int32),
       jnp.asarray(mask),
   )
@@ -75,7 +77,7 @@ def test_three_parts_equal_one_gradient(policy, rows, batch):
   assert float(skipped) == 0.0
 
   def whole(params):
-    logprobs, entropy = score(params, *rows)
+    logprobs, entropy = score(params, rows)
     full = dataclasses.replace(
         batch,
         logprobs=logprobs.reshape(P, G, T),
@@ -174,7 +176,7 @@ def test_no_array_over_the_vocabulary_is_as_long_as_a_completion(policy, rows):
   )
 
   def total(params):
-    logprobs, entropy = score(params, *rows)
+    logprobs, entropy = score(params, rows)
     return jnp.sum(logprobs) + jnp.sum(entropy)
 
   text = jax.jit(jax.grad(total)).lower(policy.params).as_text()

@@ -14,6 +14,7 @@ import pytest
 
 from poise_jax import sharding, types
 from poise_jax.algorithms import catalog
+from poise_jax.rollout import generate
 from poise_jax.training import config as config_lib
 from poise_jax.training import environment, trainer
 
@@ -187,7 +188,8 @@ def _assert_close(found, expected):
     for name, value in theirs.items():
       assert ours[name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
   for a, b in zip(found["moments"], expected["moments"], strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    # Adam magnifies rounding where gradients are tiny.
+    np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 ONE = dict(SHORT, prompts=16, epochs=1, minibatches=1)
@@ -243,7 +245,8 @@ def test_micro_batches_give_the_same_step(make, policy, task):
   for a, b in zip(
       _host(whole.state.opt_state), _host(cut.state.opt_state), strict=True
   ):
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    # Adam magnifies rounding where gradients are tiny.
+    np.testing.assert_allclose(a, b, atol=1e-4)
   for name, column in whole.columns.items():
     np.testing.assert_allclose(cut.columns[name], column, atol=1e-5)
 
@@ -320,3 +323,51 @@ def test_a_mesh_that_does_not_fit_is_refused(policy, words):
           settings(**mesh),
           jax.devices()[:1],
       )
+
+
+def test_filters_and_corrections_for_the_sampler_exclude_each_other(
+    make, policy, task
+):
+  made = make(top_p=0.9)
+  with pytest.raises(ValueError, match="grpo_tis corrects .* top_p=0.9; set"):
+    made.start(policy.params, catalog.make("grpo_tis"), task)
+  state = made.start(policy.params, catalog.make("grpo"), task)
+  made.step(state, None, catalog.make("grpo"), task, 0)
+
+
+def test_temperature_reaches_sampling_and_training(make, policy, task):
+  made = make(temperature=2.0, recompute_old=True, reference=False, epochs=1)
+  state = made.start(policy.params, catalog.make("grpo"), task)
+  found = made.step(state, None, catalog.make("grpo"), task, 0).rollout.batch
+  # The trainer's own pass agrees with the sampler, at a higher entropy.
+  np.testing.assert_allclose(
+      found.old_logprobs, found.sampler_logprobs, atol=1e-4
+  )
+  plain = make(reference=False, epochs=1)
+  state = plain.start(policy.params, catalog.make("grpo"), task)
+  cooler = plain.step(state, None, catalog.make("grpo"), task, 0).rollout.batch
+  mean = lambda batch: float(
+      batch.sampler_logprobs.sum() / batch.completion_mask.sum()
+  )
+  assert mean(found) < mean(cooler) - 0.1
+
+
+def test_long_completions_in_stretches_train_the_same(make, policy, task):
+  results = []
+  for schedule in (
+      generate.Schedule(),
+      generate.Schedule(segment=8, prompts_at_once=4),
+  ):
+    made = make(schedule=schedule, reference=False)
+    state = made.start(policy.params, catalog.make("grpo"), task)
+    done = made.step(state, None, catalog.make("grpo"), task, 0)
+    results.append(done)
+  one, other = results
+  np.testing.assert_array_equal(
+      one.rollout.rows.tokens, other.rollout.rows.tokens
+  )
+  for a, b in zip(
+      _host(one.state.params), _host(other.state.params), strict=True
+  ):
+    # Adam magnifies rounding where gradients are tiny.
+    np.testing.assert_allclose(a, b, atol=1e-4)

@@ -1,0 +1,168 @@
+"""All optimizer updates of one rollout."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import optax
+
+from poise_jax import types
+from poise_jax.rollout import scoring
+from poise_jax.training import collect
+from poise_jax.training import (
+    config as config_lib,
+)
+from poise_jax.training import (
+    metrics as metrics_lib,
+)
+from poise_jax.training import (
+    state as state_lib,
+)
+from poise_jax.training import (
+    step as step_lib,
+)
+
+
+class Updates(NamedTuple):
+  """What the updates of one rollout give.
+
+  Attributes:
+    state: with new params, optimizer and algorithm state.
+    metrics: of the rollout and its updates, still to be divided.
+    columns: quantity -> one number an update, of what must be finite.
+  """
+
+  state: state_lib.TrainState
+  metrics: dict[str, metrics_lib.Metric]
+  columns: dict[str, list[float]]
+
+
+UpdateFn = Callable[
+    [state_lib.TrainState, collect.Rollout, types.Algorithm, bool], Updates
+]
+
+
+def make_update(
+    score: scoring.ScoreFn,
+    optimizer: optax.GradientTransformation,
+    config: config_lib.TrainConfig,
+    params_shardings: Any,
+    optimizer_shardings: Any,
+) -> UpdateFn:
+  """Makes the function that updates the policy on one rollout.
+
+  Args:
+    score: forward pass of the policy, not jitted.
+    optimizer: gets gradients before any clipping.
+    config: how many epochs, minibatches and micro-batches.
+    params_shardings: of the params.
+    optimizer_shardings: of the optimizer state.
+
+  Returns:
+    A function of (state, rollout, algorithm, has_reference); the last says
+    whether the rollout has log-probabilities of a reference policy.
+  """
+  forward = step_lib.make_forward(score, config.micro_batches)
+  backward = step_lib.make_backward(
+      optimizer,
+      donate_params=config.micro_batches > 1,
+      shardings=(params_shardings, optimizer_shardings),
+  )
+  measure_rollout = jax.jit(metrics_lib.rollout_metrics)
+
+  def update(
+      state: state_lib.TrainState,
+      rollout: collect.Rollout,
+      algorithm: types.Algorithm,
+      has_reference: bool,
+  ) -> Updates:
+    differentiate = step_lib.make_differentiate(
+        algorithm.loss, has_reference=has_reference
+    )
+    parts = []
+    for index in range(config.updates):
+      rows, batch = _minibatch(
+          rollout.rows, rollout.batch, config.minibatches, jnp.int32(index)
+      )
+      scores, pull = forward(state.params, rows)
+      output = differentiate(
+          algorithm.hparams, state.algorithm_state, batch, scores
+      )
+      done = backward(state.params, state.opt_state, pull, output.cotangents)
+      state = state._replace(
+          params=done.params,
+          opt_state=done.opt_state,
+          algorithm_state=_unless(
+              done.skipped, state.algorithm_state, output.state
+          ),
+      )
+      parts.append((output.metrics, output.policy, output.loss, done[2:]))
+    # One wait for the device, at the end of the step.
+    parts, measured = jax.device_get((parts, measure_rollout(rollout.batch)))
+    metrics, columns = _summary(parts)
+    skipped = state.skipped + int(sum(columns["skipped"]))
+    return Updates(state._replace(skipped=skipped), metrics | measured, columns)
+
+  return update
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _minibatch(
+    rows: scoring.Rows,
+    batch: types.RolloutBatch,
+    count: int,
+    update: Int[Array, ""],
+) -> tuple[scoring.Rows, types.RolloutBatch]:
+  """Cuts the one of `count` equal parts, along prompts, that is next."""
+
+  def cut(x: jax.Array) -> jax.Array:
+    if x.ndim == 0:
+      return x
+    size = x.shape[0] // count
+    return jax.lax.dynamic_slice_in_dim(x, update % count * size, size)
+
+  rows, batch = jax.tree.map(cut, (rows, batch))
+  staleness = jnp.full_like(batch.staleness, update)
+  return rows, dataclasses.replace(batch, staleness=staleness)
+
+
+@jax.jit
+def _unless(
+    skipped: Float[Array, ""], before: types.State, after: types.State
+) -> types.State:
+  """What carried a NaN into the gradient may have carried one into this."""
+  keep = lambda old, new: jnp.where(skipped > 0, old, new)
+  return jax.tree.map(keep, before, after)
+
+
+def _summary(
+    parts: list,
+) -> tuple[dict[str, metrics_lib.Metric], dict[str, list[float]]]:
+  """Adds up what the updates measured; lists what must be finite."""
+  columns = {
+      "loss": [float(loss) for _, _, loss, _ in parts],
+      "grad_norm": [float(done[0]) for *_, done in parts],
+      "skipped": [float(done[1]) for *_, done in parts],
+  }
+  own = metrics_lib.combine(
+      {k: metrics_lib.Fraction(float(v), 1.0) for k, v in found.items()}
+      for found, *_ in parts
+  )
+  of_policy = metrics_lib.combine(policy for _, policy, *_ in parts)
+  updates = metrics_lib.combine(
+      {
+          name: metrics_lib.Fraction(value, 1.0)
+          for name, value in zip(columns, row, strict=True)
+      }
+      for row in zip(*columns.values(), strict=True)
+  )
+  for name in ("entropy", "kl"):
+    columns[name] = [
+        float(policy[name].total / max(policy[name].count, 1.0))
+        for _, policy, *_ in parts
+    ]
+  return own | of_policy | updates, columns

@@ -1,0 +1,183 @@
+"""Decoding in stretches against decoding at once, on skewed lengths."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from poise_jax import sharding
+from poise_jax.models import families, logical_axes, transformer
+from poise_jax.rollout import generate, prompt_batches, sampling, segments
+
+CONFIG = families.TransformerConfig(
+    vocab_size=32,
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+)
+LENGTH, COPIES = 20, 4
+# Four of 32 nearly equally probable tokens: eight tokens on average.
+ENDS = (3, 5, 7, 11)
+
+
+@pytest.fixture(scope="module")
+def policy():
+  return transformer.make(CONFIG, 0)
+
+
+@pytest.fixture(scope="module")
+def prompts():
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(0, 32, (8, 6), np.int32)
+  starts = np.array([0, 5, 2, 0, 1, 3, 4, 0], np.int32)
+  return jax.tree.map(jnp.asarray, prompt_batches.Prompts(tokens, starts))
+
+
+def _make(policy, **changes):
+  settings = (
+      dict(copies=COPIES, max_length=LENGTH, eos_ids=ENDS, pad_id=0) | changes
+  )
+  return generate.make_generate(policy[0], sampling.sample, **settings)
+
+
+@pytest.fixture(scope="module")
+def whole(policy, prompts):
+  run = _make(policy)
+  return jax.device_get(run(policy[1], prompts, jax.random.key(1)))
+
+
+@pytest.mark.parametrize("segment", [4, 7])
+@pytest.mark.parametrize("at_once", [0, 2])
+def test_the_same_completions_in_stretches(
+    policy, prompts, whole, segment, at_once
+):
+  schedule = generate.Schedule(segment=segment, prompts_at_once=at_once)
+  run = _make(policy, schedule=schedule)
+  found = run(policy[1], prompts, jax.random.key(1))
+  np.testing.assert_array_equal(found.tokens, whole.tokens)
+  np.testing.assert_array_equal(found.mask, whole.mask)
+  np.testing.assert_array_equal(found.finished, whole.finished)
+  np.testing.assert_allclose(found.logprobs, whole.logprobs, atol=2e-6)
+
+
+def test_lengths_are_skewed_enough_to_test_that(whole):
+  lengths = whole.mask.sum(axis=1)
+  assert np.unique(lengths).size > 8
+  assert (lengths < 8).sum() > 8 and not whole.finished.all()
+
+
+def test_rows_that_have_ended_leave(policy, prompts, monkeypatch):
+  sizes = []
+  make_write = segments.make_write
+
+  def watch(start, advance, **settings):
+    def seen(params, state, length, width):
+      sizes.append((*state.cache[0].keys.shape[::2], length))
+      return advance(params, state, length, width)
+
+    return make_write(start, seen, **settings)
+
+  monkeypatch.setattr(segments, "make_write", watch)
+  run = _make(policy, schedule=generate.Schedule(segment=4))
+  completions = run(policy[1], prompts, jax.random.key(1))
+  lengths = np.asarray(completions.mask).sum(axis=1)
+  for index, (rows, capacity, length) in enumerate(sizes):
+    going_on = int((lengths > 4 * index).sum())
+    # Halved as often as possible, and room doubles from 4 up to 20.
+    wanted = 32
+    while index and wanted % 2 == 0 and going_on <= wanted // 2:
+      wanted //= 2
+    assert rows == wanted
+    assert capacity == 6 + (4, 8, 16, 16, 20)[index]
+    assert length == 4
+  assert len(sizes) == 5 and sizes[-1][0] < 32
+
+
+def test_nothing_is_decoded_after_the_last_end(policy, prompts):
+  run = _make(
+      policy,
+      eos_ids=tuple(range(32)),
+      schedule=generate.Schedule(segment=4),
+  )
+  found = run(policy[1], prompts, jax.random.key(1))
+  np.testing.assert_array_equal(found.mask.sum(axis=1), 1)
+  np.testing.assert_array_equal(found.finished, 1)
+
+
+def test_sizes_of_batches():
+  assert segments.smaller(64, 33, 1) == 64
+  assert segments.smaller(64, 32, 1) == 32
+  assert segments.smaller(64, 1, 1) == 1
+  # The fullest shard of eight has three rows that go on.
+  assert segments.smaller(64, 3, 8) == 32
+  assert segments.smaller(64, 2, 8) == 16
+  # An odd part is not halved any further.
+  assert segments.smaller(24, 1, 8) == 24
+
+
+def test_sizes_of_caches():
+  assert segments.larger(16, 16, 100) == 16
+  assert segments.larger(16, 17, 100) == 32
+  assert segments.larger(64, 80, 100) == 100
+
+
+def test_numbers_out_of_range(policy, prompts):
+  with pytest.raises(ValueError, match="`segment` must be >= 0, got -1"):
+    generate.Schedule(segment=-1)
+  run = _make(policy, schedule=generate.Schedule(prompts_at_once=3))
+  with pytest.raises(ValueError, match="must divide .* got 3 for 8"):
+    run(policy[1], prompts, jax.random.key(1))
+
+
+def main():
+  """Prints completions made on eight devices, and how many of them worked."""
+  graphdef, params = transformer.make(CONFIG, 0)
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(0, 32, (8, 6), np.int32)
+  starts = np.array([0, 5, 2, 0, 1, 3, 4, 0], np.int32)
+  result = {}
+  for shape in ((8, 1, 1), (2, 2, 2)):
+    mesh = sharding.make_mesh(sharding.MeshConfig(*shape))
+    placed = sharding.place(
+        mesh, params, logical_axes.decoding_shardings(mesh, params)
+    )
+    batch = sharding.place(mesh, prompt_batches.Prompts(tokens, starts))
+    run = _make(
+        (graphdef, None),
+        schedule=generate.Schedule(segment=4, prompts_at_once=0),
+    )
+    with jax.set_mesh(mesh):
+      found = run(placed, batch, jax.random.key(1))
+    rows = found.tokens.sharding.shard_shape(found.tokens.shape)[0]
+    result[str(shape)] = (np.asarray(found.tokens).tolist(), rows)
+  print(json.dumps(result))
+
+
+def test_on_eight_devices(whole):
+  environment = os.environ | {
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+      "JAX_PLATFORMS": "cpu",
+  }
+  done = subprocess.run(
+      [sys.executable, __file__],
+      env=environment,
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert not done.returncode, done.stderr
+  for shape, (tokens, rows) in json.loads(done.stdout).items():
+    np.testing.assert_array_equal(tokens, whole.tokens)
+    assert rows == (4 if shape == "(8, 1, 1)" else 8)
+
+
+if __name__ == "__main__":
+  main()

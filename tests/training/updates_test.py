@@ -1,0 +1,118 @@
+"""The updates of one rollout, on a policy of one number."""
+
+from flax import nnx
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from poise_jax import types
+from poise_jax.rollout import prompt_batches, scoring
+from poise_jax.training import collect, prompts, updates
+from poise_jax.training import config as config_lib
+from poise_jax.training import state as state_lib
+
+P, G, T = 4, 2, 3
+RATE = 0.1
+
+
+def _score(params, rows):
+  """Log-probability of a token: the policy's number times the token."""
+  logprobs = params["w"][...] * rows.tokens
+  return scoring.TokenScores(logprobs * rows.mask, 0.0 * logprobs)
+
+
+def _rollout():
+  tokens = jnp.arange(P * G * T).reshape(P * G, T)
+  ones = jnp.ones((P, G))
+  full = jnp.ones((P, G, T))
+  batch = types.RolloutBatch(
+      logprobs=full,
+      entropy=full,
+      old_logprobs=full,
+      sampler_logprobs=full,
+      ref_logprobs=full,
+      completion_mask=full,
+      rewards=jnp.arange(P * G, dtype=jnp.float32).reshape(P, G),
+      correct=ones,
+      format_valid=ones,
+      truncated=ones,
+      lengths=T * ones,
+      staleness=ones,
+      reward_components=jnp.ones((P, G, 2)),
+      history_pass_rate=jnp.ones(P),
+      step=jnp.int32(0),
+      progress=jnp.float32(0),
+  )
+  rows = scoring.Rows(
+      prompt_batches.Prompts(jnp.zeros((P, 1), jnp.int32)),
+      tokens,
+      jnp.ones((P * G, T)),
+  )
+  return collect.Rollout(rows, batch, (), None, None, None, None, None, 0)
+
+
+def _loss(hparams, state, batch):
+  """Counts its calls, and tells which minibatch it saw."""
+  value = jnp.sum(batch.rewards[..., None] * batch.logprobs)
+  value *= jnp.where(state["calls"] == hparams["broken"], jnp.nan, 1.0)
+  return (
+      value,
+      {"calls": state["calls"] + 1},
+      {"seen": jnp.sum(batch.rewards), "stale": jnp.max(batch.staleness)},
+  )
+
+
+def _run(broken=-1.0, **changes):
+  settings = dict(
+      steps=1, prompts=P, group_size=G, epochs=2, minibatches=2,
+      learning_rate=RATE,
+  )  # fmt: skip
+  config = config_lib.TrainConfig(**(settings | changes))
+  params = nnx.State({"w": jnp.float32(0.5)})
+  optimizer = optax.sgd(1e-3)
+  state = state_lib.TrainState(
+      params=params,
+      opt_state=optimizer.init(params),
+      algorithm_state={"calls": jnp.float32(0)},
+      history=None,
+      position=prompts.START,
+      step=0,
+      skipped=3,
+  )
+  algorithm = types.Algorithm(
+      "counting", {"broken": broken}, lambda hparams: {}, _loss
+  )
+  update = updates.make_update(_score, optimizer, config, None, None)
+  return update(state, _rollout(), algorithm, False)
+
+
+def _slope(first):
+  """d loss / d w over two prompts from `first` on, by hand."""
+  rewards = np.arange(P * G)[2 * first : 2 * first + 4]
+  tokens = np.arange(P * G * T).reshape(P * G, T)[2 * first : 2 * first + 4]
+  return float((rewards * tokens.sum(1)).sum())
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_each_epoch_goes_through_all_minibatches(micro_batches):
+  done = _run(micro_batches=micro_batches)
+  slopes = [_slope(0), _slope(2)] * 2
+  np.testing.assert_allclose(
+      done.state.params["w"][...], 0.5 - 1e-3 * sum(slopes), rtol=1e-5
+  )
+  np.testing.assert_allclose(done.columns["grad_norm"], slopes, rtol=1e-6)
+  assert float(done.state.algorithm_state["calls"]) == 4.0
+  # Means over the four updates of what the loss saw, and how stale it was.
+  seen, stale = done.metrics["seen"], done.metrics["stale"]
+  assert seen.total / seen.count == pytest.approx((6 + 22) / 2)
+  assert stale.total / stale.count == pytest.approx(1.5)
+
+
+def test_a_broken_update_changes_nothing_and_is_counted():
+  done = _run(broken=0.0)
+  assert done.columns["skipped"] == [1.0] * 4
+  assert float(done.state.params["w"][...]) == 0.5
+  # What carried the NaN is not carried on.
+  assert float(done.state.algorithm_state["calls"]) == 0.0
+  assert done.state.skipped == 3 + 4
