@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from poise_jax.evaluation import pass_at_k as estimator
-from poise_jax.rollout import generate, sampling, scoring
+from poise_jax.rollout import generate, prompt_batches, sampling, scoring
 from poise_jax.rollout import tokenizer as tokenizer_lib
 from poise_jax.tasks import arithmetic
 
@@ -70,7 +70,7 @@ def make_evaluate(
       sampler,
       copies=copies,
       max_length=arithmetic.COMPLETION_LENGTH,
-      eos_id=tokenizer.eos_id,
+      eos_ids=(tokenizer.eos_id,),
       pad_id=tokenizer.pad_id,
   )
   generate_sampled = make(sampling.sample, SAMPLES)
@@ -87,7 +87,7 @@ def make_evaluate(
     problems = arithmetic.problems_of(problem_set, split, count)
     prompts = tokenizer.encode_prompts([p.prompt for p in problems])
     run = generate_sampled if sampled else generate_greedy
-    completions = run(params, jnp.asarray(prompts), key)
+    completions = run(params, prompt_batches.Prompts(jnp.asarray(prompts)), key)
     return scoring.grade_groups(tokenizer, problems, completions)
 
   def evaluate(

@@ -1,0 +1,89 @@
+"""What a comparison depends on, for others to make it again.
+
+No clock and no path is in it: two runs on one kind of machine give the same
+bytes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from poise_jax.evaluation import provenance, results
+
+
+def of_comparison(
+    a: Mapping[str, results.Results],
+    b: Mapping[str, results.Results],
+    limit: int | None,
+) -> dict[str, Any]:
+  """The manifest of a comparison.
+
+  Args:
+    a: results of A by set.
+    b: results of B by set.
+    limit: problems that were asked of each set, None for all.
+
+  Returns:
+    `a` and `b` (checkpoint, machine, and of each set the identity of its
+    results and a hash of them), `sets` (hashes of problems and prompts,
+    sampling), `code` (versions), `command`, and `id`, the hash of all this.
+  """
+  headers = {name: result.header for name, result in a.items()}
+  first = next(iter(headers.values()))
+  shared = ("set", "prompts", "sampling")
+  found = {
+      "a": _side(a),
+      "b": _side(b),
+      "sets": {
+          name: {field: header[field] for field in shared}
+          for name, header in headers.items()
+      },
+      "code": first["code"],
+      "limit": limit,
+      "command": _command(headers, limit, next(iter(a.values())).machine),
+  }
+  return found | {"id": provenance.digest(found)}
+
+
+def _side(found: Mapping[str, results.Results]) -> dict[str, Any]:
+  first = next(iter(found.values()))
+  return {
+      "checkpoint": first.header["policy"]["checkpoint"],
+      "machine": first.machine,
+      "results": {
+          name: {
+              "id": result.id,
+              "policy": result.header["policy"],
+              "records_sha256": provenance.digest(
+                  [result.records[i] for i in sorted(result.records)]
+              ),
+          }
+          for name, result in found.items()
+      },
+  }
+
+
+def _command(
+    headers: Mapping[str, Mapping[str, Any]],
+    limit: int | None,
+    machine: Mapping[str, Any],
+) -> str:
+  """The command with its settings; A, B, DATA and OUT are for the reader."""
+  fields = [
+      ("seed", "sampling", "seed"),
+      ("max_tokens", "sampling", "max_tokens"),
+      ("dtype", "sampling", "dtype"),
+      ("template", "prompts", "template"),
+      ("split", "set", "split"),
+  ]
+  flags = [
+      "--a=A --b=B --data=DATA --out=OUT",
+      f"--suite={','.join(headers)}",
+      *([f"--limit={limit}"] if limit else []),
+      f"--batch={machine.get('batch', 64)}",
+  ]
+  for flag, section, field in fields:
+    values = {header[section][field] for header in headers.values()}
+    # Sets with values of their own have them by default.
+    if len(values) == 1 and values != {""}:
+      flags.append(f"--{flag}={values.pop()}")
+  return " ".join(["python launch/compare.py", *flags])

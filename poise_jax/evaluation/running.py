@@ -1,0 +1,326 @@
+"""Asks a policy the problems of a set, and stores what it says.
+
+Batches are a function of the set and of `batch` alone, whatever is done
+already, so a run that is stopped and continued ends with the same file.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+import hashlib
+import pathlib
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from poise_jax import sharding
+from poise_jax.evaluation import (
+    keyed_generation,
+    problem_sets,
+    provenance,
+    results,
+)
+from poise_jax.models import checkpoints
+from poise_jax.rollout import chat, generate, prompt_batches, sampling
+from poise_jax.rollout import text_tokenizer as tokenizer_lib
+from poise_jax.tasks import problem_set
+
+BUCKETS = (16, 64, *prompt_batches.BUCKETS, 2048, 4096, 8192)
+
+
+class Settings(NamedTuple):
+  """What a user may choose; all but `batch` decides the results.
+
+  Attributes:
+    seed: of sampling.
+    template: of prompts, see `chat.choose`; sets may have one of their own.
+    max_tokens: of a completion; None for what each set asks.
+    dtype: of weights and activations.
+    batch: completions that are decoded at once.
+  """
+
+  seed: int = 0
+  template: str = "qwen_math"
+  max_tokens: int | None = None
+  dtype: str = "float32"
+  batch: int = 64
+
+
+class Policy(NamedTuple):
+  """What is known of a policy without its weights.
+
+  Attributes:
+    directory: of its checkpoint.
+    sha256: of its checkpoint.
+    tokenizer: its own.
+    vocab_size: of the model.
+  """
+
+  directory: pathlib.Path
+  sha256: str
+  tokenizer: tokenizer_lib.TextTokenizer
+  vocab_size: int
+
+
+class Asked(NamedTuple):
+  """A set made ready for a policy.
+
+  Attributes:
+    scored: the set.
+    prompts: tokens of each prompt, in order of the problems.
+    header: what the results depend on.
+    max_tokens: of a completion.
+  """
+
+  scored: problem_sets.ScoredSet
+  prompts: Sequence[Sequence[int]]
+  header: Mapping[str, Any]
+  max_tokens: int
+
+
+def directory_of(checkpoint: str | pathlib.Path) -> pathlib.Path:
+  """A directory; that of the shipped policy for the name `embedded`."""
+  if str(checkpoint) == "embedded":
+    return pathlib.Path(checkpoints.__file__).parent / "embedded_policy"
+  return pathlib.Path(checkpoint)
+
+
+# Asks some problems of a set, by their places in it.
+AskFn = Callable[[Asked, Sequence[int]], list[results.Record]]
+
+
+def describe(directory: str | pathlib.Path) -> Policy:
+  """Reads all of a Hugging Face directory but the weights.
+
+  Raises:
+    FileNotFoundError: if a file is missing.
+    ValueError: if a file is broken.
+  """
+  config, _, _ = checkpoints.read_config(directory)
+  return Policy(
+      pathlib.Path(directory),
+      checkpoints.fingerprint(directory),
+      tokenizer_lib.load(directory),
+      config.vocab_size,
+  )
+
+
+def prepare(
+    scored: problem_sets.ScoredSet, policy: Policy, settings: Settings
+) -> Asked:
+  """Writes the prompts of a set, and what its results will depend on.
+
+  Args:
+    scored: the set.
+    policy: that will be asked.
+    settings: of the run.
+
+  Raises:
+    ValueError: if a template fails, or a prompt is too long or has a token
+      that the model lacks.
+  """
+  tokenizer = policy.tokenizer
+  template = chat.choose(scored.template or settings.template, tokenizer)
+  texts = [_naming(chat.prompt, template, p) for p in scored.problems]
+  prompts = _encode(template, tokenizer, scored.problems)
+  names = [p.id for p in scored.problems]
+  prompt_batches.pad(prompts, BUCKETS, tokenizer.pad_id, names)
+  # A tokenizer may have tokens that the model lacks if they never occur.
+  if max(map(max, (*prompts, tokenizer.eos_ids))) >= policy.vocab_size:
+    tokenizer.check_vocabulary(policy.vocab_size)
+  max_tokens = settings.max_tokens or scored.max_tokens
+  problems = [(p.id, p.prompt, p.answer) for p in scored.problems]
+  header = {
+      "set": {
+          "name": scored.name,
+          "split": scored.split,
+          "metric": scored.metric,
+          "weight": scored.weight,
+          "problems": len(problems),
+          "sha256": provenance.digest(problems),
+      },
+      "prompts": {
+          "template": pathlib.PurePath(template.name).name
+          if template.name not in chat.TEMPLATES
+          else template.name,
+          "sha256": provenance.digest(texts),
+      },
+      "sampling": {
+          "seed": settings.seed,
+          "samples": scored.samples,
+          "temperature": scored.temperature,
+          "max_tokens": max_tokens,
+          "dtype": settings.dtype,
+      },
+      "policy": {
+          "checkpoint": policy.sha256,
+          "prompt_ids": provenance.digest(prompts),
+          "eos_ids": list(tokenizer.eos_ids),
+      },
+      "code": provenance.code(),
+  }
+  return Asked(scored, prompts, header, max_tokens)
+
+
+def batches(
+    lengths: Sequence[int], per_batch: int
+) -> Iterator[tuple[int, ...]]:
+  """Yields the problems of each batch: those of one bucket, in their order."""
+  bucket = lambda n: next(b for b in BUCKETS if b >= n)
+  for size in BUCKETS:
+    rows = [i for i, n in enumerate(lengths) if bucket(n) == size]
+    for first in range(0, len(rows), per_batch):
+      yield tuple(rows[first : first + per_batch])
+
+
+def make_ask(policy: Policy, settings: Settings) -> AskFn:
+  """Loads the weights, and makes the function that asks problems of a set.
+
+  Programs are compiled once for each kind of sampling and each width.
+
+  Raises:
+    FileNotFoundError: if there are no weights.
+    ValueError: if they are broken.
+  """
+  loaded = checkpoints.load(policy.directory, dtype=settings.dtype)
+
+  @functools.cache
+  def generator(
+      temperature: float, max_tokens: int
+  ) -> keyed_generation.KeyedFn:
+    return keyed_generation.make(
+        loaded.graphdef,
+        sampling.sample if temperature else sampling.greedy,
+        max_length=max_tokens,
+        eos_ids=policy.tokenizer.eos_ids,
+        pad_id=policy.tokenizer.pad_id,
+        temperature=temperature or 1.0,
+    )
+
+  def ask(asked: Asked, rows: Sequence[int]) -> list[results.Record]:
+    scored = asked.scored
+    full = max(1, settings.batch // scored.samples)
+    # Few sizes, so that few programs are compiled.
+    size = min(full, 1 << (len(rows) - 1).bit_length())
+    filled = [*rows, *[rows[-1]] * (size - len(rows))]
+    prompts = prompt_batches.pad(
+        [asked.prompts[i] for i in filled], BUCKETS, policy.tokenizer.pad_id
+    )
+    numbers = [
+        number
+        for i in filled
+        for number in keyed_generation.numbers(
+            scored.problems[i].id, scored.samples
+        )
+    ]
+    run = generator(scored.temperature, asked.max_tokens)
+    completions = run(
+        loaded.params,
+        prompts,
+        jnp.asarray(np.array(numbers, np.int32)),
+        keyed_generation.key_of(settings.seed, scored.name),
+    )
+    problems = [scored.problems[i] for i in rows]
+    return _records(scored, policy.tokenizer, problems, completions)
+
+  return ask
+
+
+def run(
+    asked: Asked,
+    ask: AskFn,
+    writer: results.Writer,
+    settings: Settings,
+    *,
+    limit: int | None = None,
+    on_done: Callable[[int], None] = lambda completions: None,
+) -> None:
+  """Asks what is missing in a file of results.
+
+  Args:
+    asked: the set.
+    ask: from `make_ask`.
+    writer: of its file.
+    settings: of the run.
+    limit: problems to ask, the first ones; None for all.
+    on_done: told how many completions have come in, also those of before.
+  """
+  samples, problems = asked.scored.samples, asked.scored.problems[:limit]
+  done = writer.results.records
+  lengths = [len(p) for p in asked.prompts[:limit]]
+  for rows in batches(lengths, max(1, settings.batch // samples)):
+    missing = {problems[i].id for i in rows} - done.keys()
+    if missing:
+      found = ask(asked, rows)
+      writer.append([r for r in found if r.id in missing])
+    on_done(len(rows) * samples)
+
+
+def _records(
+    scored: problem_sets.ScoredSet,
+    tokenizer: tokenizer_lib.TextTokenizer,
+    problems: Sequence[problem_set.Problem],
+    completions: generate.Completions,
+) -> list[results.Record]:
+  """Decodes and grades; further rows are filling."""
+  count = len(problems) * scored.samples
+  tokens, mask, ends = (
+      np.asarray(x)[:count]
+      for x in sharding.fetch(
+          (completions.tokens, completions.mask, completions.finished)
+      )
+  )
+  lengths = mask.sum(axis=1).astype(np.int32)
+  texts = tokenizer.decode(tokens, lengths)
+  finished = [bool(end) for end in ends]
+  golds = [p.answer for p in problems for _ in range(scored.samples)]
+  grades = scored.grade(texts, golds, finished)
+  rows = [
+      results.Completion(
+          text=text,
+          tokens=int(length),
+          ids_sha256=hashlib.sha256(
+              ids[:length].astype("<i4").tobytes()
+          ).hexdigest(),
+          answer=grade.answer,
+          correct=bool(grade.correct),
+          format_valid=bool(grade.format_valid),
+          finished=end,
+          timed_out=bool(grade.timed_out),
+      )
+      for text, length, ids, grade, end in zip(
+          texts, lengths, tokens, grades, finished, strict=True
+      )
+  ]
+  cut = lambda i: tuple(rows[i * scored.samples : (i + 1) * scored.samples])
+  return [
+      results.Record(p.id, p.prompt, p.answer, cut(i))
+      for i, p in enumerate(problems)
+  ]
+
+
+def _encode(
+    template: chat.Template,
+    tokenizer: tokenizer_lib.TextTokenizer,
+    problems: Sequence[problem_set.Problem],
+) -> list[list[int]]:
+  """Tokens of all prompts; errors name the problem."""
+  try:
+    return chat.encode(template, tokenizer, [p.prompt for p in problems])
+  except ValueError:
+    one = lambda template, prompt: chat.encode(template, tokenizer, [prompt])
+    for problem in problems:
+      _naming(one, template, problem)
+    raise
+
+
+def _naming(
+    function: Callable[[chat.Template, str], Any],
+    template: chat.Template,
+    problem: problem_set.Problem,
+) -> Any:
+  """Calls it with a problem; errors name the problem."""
+  try:
+    return function(template, problem.prompt)
+  except ValueError as e:
+    raise ValueError(f"problem {problem.id!r}: {e}") from e

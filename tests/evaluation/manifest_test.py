@@ -1,0 +1,44 @@
+"""Manifests follow what they describe, and nothing else."""
+
+import json
+
+from poise_jax.evaluation import manifest, provenance
+
+
+def _made(stored, limit=None, **changes):
+  a = {"AMC": stored.results([0, 1])}
+  b = {"AMC": stored.results([1, 1], **changes)}
+  return manifest.of_comparison(a, b, limit)
+
+
+def test_what_is_in_it(stored):
+  found = _made(stored, policy__checkpoint="b")
+  assert found["a"]["checkpoint"] == "a" * 64
+  assert found["b"]["checkpoint"] == "b"
+  assert found["sets"]["AMC"]["set"]["sha256"] == "0" * 64
+  assert found["code"]["jax"] == "0.10.2"
+  identity = {k: v for k, v in found.items() if k != "id"}
+  assert found["id"] == provenance.digest(identity)
+  assert json.loads(json.dumps(found)) == found
+
+
+def test_the_command(stored):
+  assert _made(stored, 2)["command"] == (
+      "python launch/compare.py --a=A --b=B --data=DATA --out=OUT --suite=AMC"
+      " --limit=2 --batch=64 --seed=0 --max_tokens=8 --dtype=float32"
+      " --template=r1"
+  )
+
+
+def test_it_follows_the_results(stored):
+  ids = {
+      _made(stored)["id"],
+      _made(stored, policy__checkpoint="b")["id"],
+      _made(stored, limit=1)["id"],
+      _made(stored, code__jax="0.11")["id"],
+  }
+  assert len(ids) == 4
+  assert _made(stored) == _made(stored)
+  other = {"AMC": stored.results([0, 1])}
+  changed = manifest.of_comparison(other, {"AMC": stored.results([1, 0])}, None)
+  assert changed["id"] != _made(stored)["id"]

@@ -1,0 +1,186 @@
+"""Problems asked of real policies, in batches that change nothing."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from poise_jax.evaluation import problem_sets, results, running
+from poise_jax.tasks import grading_pool, problem_set
+
+SETTINGS = running.Settings(max_tokens=6, template="none", batch=4)
+
+
+@pytest.fixture(scope="module")
+def policy(checkpoint):
+  return running.describe(checkpoint)
+
+
+def _grade(texts, golds, finished):
+  return [
+      grading_pool.Grade(gold in text, end, text[:1] or None)
+      for text, gold, end in zip(texts, golds, finished, strict=True)
+  ]
+
+
+@pytest.fixture(scope="module")
+def scored():
+  # Prompts of two widths; answers that are letters.
+  problems = [
+      problem_set.Problem(
+          f"p/{i}", f"{i}?" * (12 if i % 3 == 1 else 1), chr(97 + i)
+      )
+      for i in range(7)
+  ]
+  return problem_sets.ScoredSet(
+      "AMC", "pass_at_k", 2, 1.0, 0.15, 4096, tuple(problems), _grade
+  )
+
+
+@pytest.fixture(scope="module")
+def asked(scored, policy):
+  return running.prepare(scored, policy, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def ask(policy):
+  return running.make_ask(policy, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def whole(asked, ask, tmp_path_factory):
+  path = tmp_path_factory.mktemp("whole") / "AMC.jsonl"
+  counts = []
+  with results.open_writer(path, asked.header, {}) as writer:
+    running.run(asked, ask, writer, SETTINGS, on_done=counts.append)
+  assert sum(counts) == 14
+  return path
+
+
+def test_all_problems_are_there(whole, scored):
+  found = results.read(whole).records
+  assert set(found) == {p.id for p in scored.problems}
+  for record in found.values():
+    assert len(record.completions) == 2
+    for completion in record.completions:
+      assert 1 <= completion.tokens <= 6
+      assert completion.finished or completion.tokens == 6
+      assert completion.correct == (record.gold in completion.text)
+
+
+def test_ids_are_hashed(asked, ask, policy, whole):
+  (record,) = ask(asked, [0])
+  assert record == results.read(whole).records["p/0"]
+  for completion in record.completions:
+    if completion.finished or "\ufffd" in completion.text:
+      continue
+    (ids,) = policy.tokenizer.encode([completion.text])
+    data = np.array(ids, "<i4").tobytes()
+    assert completion.ids_sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_another_batch_gives_the_same(whole, asked, policy, tmp_path):
+  expected = results.read(whole).records
+  settings = SETTINGS._replace(batch=14)
+  with results.open_writer(tmp_path / "x", asked.header, {}) as writer:
+    ask = running.make_ask(policy, settings)
+    running.run(asked, ask, writer, settings)
+  assert results.read(tmp_path / "x").records == expected
+
+
+def test_a_part_gives_the_same(whole, asked, ask, tmp_path):
+  expected = results.read(whole).records
+  with results.open_writer(tmp_path / "x", asked.header, {}) as writer:
+    running.run(asked, ask, writer, SETTINGS, limit=3)
+  found = results.read(tmp_path / "x").records
+  assert found == {f"p/{i}": expected[f"p/{i}"] for i in range(3)}
+
+
+@pytest.mark.parametrize("kept", [1, 2, 5, 8])
+def test_continued_it_is_the_same_file(whole, asked, ask, tmp_path, kept):
+  data = whole.read_bytes()
+  path = tmp_path / "AMC.jsonl"
+  path.write_bytes(b"".join(data.splitlines(True)[:kept]) + b'{"half')
+  calls = []
+
+  def counted(asked, rows):
+    calls.append(rows)
+    return ask(asked, rows)
+
+  with results.open_writer(path, asked.header, {}) as writer:
+    running.run(asked, counted, writer, SETTINGS)
+  assert path.read_bytes() == data
+  assert sum(map(len, calls)) < 7 + 2 - (kept - 1) + 1
+
+
+def test_another_seed_and_set_draw_other_samples(asked, scored, policy, whole):
+  expected = results.read(whole).records["p/0"]
+  settings = SETTINGS._replace(seed=1)
+  other = running.prepare(scored, policy, settings)
+  assert running.make_ask(policy, settings)(other, [0])[0] != expected
+  renamed = dataclasses.replace(scored, name="AIME24")
+  other = running.prepare(renamed, policy, SETTINGS)
+  assert running.make_ask(policy, SETTINGS)(other, [0])[0] != expected
+
+
+def test_the_header_names_everything(asked, policy):
+  header = asked.header
+  assert header["policy"]["checkpoint"] == policy.sha256
+  assert header["policy"]["eos_ids"] == [256]
+  assert header["prompts"]["template"] == "none"
+  assert header["sampling"] == {
+      "seed": 0,
+      "samples": 2,
+      "temperature": 1.0,
+      "max_tokens": 6,
+      "dtype": "float32",
+  }
+  assert json.loads(json.dumps(header)) == header
+
+
+def test_the_header_follows_the_data_and_the_prompts(scored, asked, policy):
+  first, *rest = scored.problems
+  changed = dataclasses.replace(
+      scored, problems=(dataclasses.replace(first, answer="z"), *rest)
+  )
+  other = running.prepare(changed, policy, SETTINGS).header
+  assert other["set"] != asked.header["set"]
+  assert other["prompts"] == asked.header["prompts"]
+  settings = SETTINGS._replace(template="r1")
+  other = running.prepare(scored, policy, settings).header
+  assert other["prompts"] != asked.header["prompts"]
+  assert other["set"] == asked.header["set"]
+
+
+def test_batches_are_of_one_width():
+  found = list(running.batches([3, 90, 4, 70, 5, 16], 2))
+  assert found == [(0, 2), (4, 5), (1, 3)]
+  assert list(running.batches([], 2)) == []
+
+
+def test_problems_that_cannot_be_asked(scored, policy):
+  def prepare(text, template="none"):
+    problem = problem_set.Problem("p/9", text, "1")
+    changed = dataclasses.replace(scored, problems=(problem,))
+    return running.prepare(
+        changed, policy, SETTINGS._replace(template=template)
+    )
+
+  with pytest.raises(ValueError, match="prompt 'p/9' must fit.*8192 tokens"):
+    prepare("x" * 8193)
+  with pytest.raises(ValueError, match="problem 'p/9'.*special token"):
+    prepare("<|endoftext|>", "r1")
+  with pytest.raises(ValueError, match="the template must be one of"):
+    prepare("1?", "r2")
+
+
+def test_a_policy_without_the_tokens(checkpoint, scored, tmp_path):
+  directory = shutil.copytree(checkpoint, tmp_path / "policy")
+  config = json.loads((directory / "config.json").read_text())
+  config["vocab_size"] = 30
+  (directory / "config.json").write_text(json.dumps(config))
+  with pytest.raises(ValueError, match="beyond the model's vocabulary of 30"):
+    running.prepare(scored, running.describe(directory), SETTINGS)

@@ -1,0 +1,130 @@
+"""The program as it is run: a policy with itself, with another, twice."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from poise_jax.evaluation import running
+from poise_jax.models import checkpoints
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "launch" / "compare.py"
+SETTINGS = ("--suite=sums2,mixed3", "--limit=8", "--batch=8")
+FILES = ("comparison.md", "comparison.html", "comparison.json", "manifest.json")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("launch")
+
+
+@pytest.fixture(scope="module")
+def compare(folder):
+  """Runs the program; programs compile once for all tests."""
+  environment = os.environ | {
+      "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+  }
+
+  def compare(a, b, out, *arguments, status=0):
+    process = subprocess.run(
+        [
+            *(sys.executable, str(SCRIPT)),
+            *(f"--a={a}", f"--b={b}", f"--out={out}", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+    )
+    assert process.returncode == status, process.stderr
+    return process.stdout if status == 0 else process.stderr
+
+  return compare
+
+
+@pytest.fixture(scope="module")
+def noisy(folder):
+  """A perturbed copy of the shipped policy."""
+  base = running.directory_of("embedded")
+  found = checkpoints.load(base)
+  noise = lambda p: p + 0.05 * jax.random.normal(jax.random.key(1), p.shape)
+  params = jax.tree.map(noise, found.params)
+  checkpoints.save(folder / "noisy", found.config, params, source=base)
+  return folder / "noisy"
+
+
+@pytest.fixture(scope="module")
+def pair(compare, noisy, folder):
+  """A comparison of two checkpoints: its directory and what was printed."""
+  out = folder / "pair"
+  return out, compare("embedded", noisy, out, *SETTINGS)
+
+
+def _bytes(directory):
+  return {name: (directory / name).read_bytes() for name in FILES}
+
+
+def test_two_policies(pair):
+  out, stdout = pair
+  found = json.loads((out / "comparison.json").read_text())
+  assert found["verdict"] == stdout.splitlines()
+  assert "on sums2" in stdout and "no result to cite" in stdout
+  sums2 = found["sets"]["sums2"]
+  assert sums2["b"] - sums2["a"] == pytest.approx(
+      100 * (sums2["gained"] - sums2["lost"]) / 8
+  )
+  assert sums2["same_completions"] < 8
+  manifest = json.loads((out / "manifest.json").read_text())
+  assert manifest["a"]["checkpoint"] != manifest["b"]["checkpoint"]
+  assert "--suite=mixed3,sums2 --limit=8" in manifest["command"]
+  page = (out / "comparison.html").read_text()
+  assert manifest["id"] in page and page.endswith("</html>\n")
+  assert manifest["id"] in (out / "comparison.md").read_text()
+
+
+@pytest.mark.slow
+def test_elsewhere_it_gives_the_same_bytes(pair, compare, noisy, folder):
+  out = folder / "elsewhere"
+  assert compare("embedded", noisy, out, *SETTINGS) == pair[1]
+  assert _bytes(out) == _bytes(pair[0])
+
+
+def test_from_stored_results_it_gives_the_same_bytes(pair, compare, folder):
+  a, b = pair[0] / "a", pair[0] / "b"
+  out = folder / "stored"
+  assert compare(a, b, out, *SETTINGS) == pair[1]
+  assert _bytes(out) == _bytes(pair[0])
+
+
+@pytest.mark.slow
+def test_a_policy_with_itself(pair, compare, folder):
+  stdout = compare("embedded", pair[0] / "a", folder / "self", *SETTINGS)
+  assert stdout == (
+      "A and B are the same checkpoint, and all 16 completions are equal token"
+      " by token: there is no difference.\n"
+  )
+  path = folder / "self" / "comparison.json"
+  found = json.loads(path.read_text())["sets"]
+  for name in ("sums2", "mixed3"):
+    assert found[name]["difference"] == {"mean": 0, "low": 0, "high": 0}
+    assert found[name]["p_value"] == 1
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compared(pair, compare, noisy, folder):
+  stderr = compare(
+      noisy, pair[0] / "a", folder / "x", *SETTINGS, "--seed=1", status=2
+  )
+  # Before anything is asked.
+  assert "--b has results of mixed3 with other settings" in stderr
+  assert "sampling.seed is 0, 1" in stderr and stderr.count("\n") == 1
+  assert not (folder / "x").exists()
+  stderr = compare(folder, noisy, folder / "x", *SETTINGS, status=2)
+  assert "it is neither" in stderr
