@@ -4,6 +4,8 @@
       [--config.algorithm=vm_av_grpo] [--hparam=clip_eps_high=0.3] \
       [--config.mesh.data=8] [--tensorboard] [--wandb=PROJECT]
 
+With --dry_run nothing is trained: see launch/rehearsal.py. An experiment with
+`problems` trains a Hugging Face policy on them, the others the embedded task.
 Interrupted, preempted or killed: the same command continues. On several
 machines start it on each with --coordinator_address, --num_processes and
 --process_id, or let a TPU pod or SLURM be detected.
@@ -11,47 +13,28 @@ machines start it on each with --coordinator_address, --num_processes and
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import dataclasses
-import difflib
 import importlib.util
-import json
 import pathlib
-import shutil
 import sys
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
+import experiment
 import jax
+import job as job_lib
 from ml_collections import config_flags
+import rehearsal
 from rich import console as console_lib
 from rich import progress as progress_lib
 
-from poise_jax import sharding, types
-from poise_jax.algorithms import catalog
-from poise_jax.discovery import trial
-from poise_jax.evaluation import suite
+from poise_jax import sharding
 from poise_jax.models import checkpoints as policies
-from poise_jax.rollout import scoring
-from poise_jax.rollout import tokenizer as tokenizer_lib
-from poise_jax.tasks import arithmetic
-from poise_jax.training import (
-    checkpoint,
-    sinks,
-)
-from poise_jax.training import (
-    config as config_lib,
-)
-from poise_jax.training import (
-    environment as environment_lib,
-)
 from poise_jax.training import (
     run as run_lib,
 )
 from poise_jax.training import (
-    trainer as trainer_lib,
+    sinks,
 )
-
-_TASK = "arithmetic-1"  # as in poise_jax.discovery.trial
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of this run alone.")
@@ -67,68 +50,17 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "Which this one is.")
-
-
-# Section of an experiment -> what is made of it.
-_SECTIONS = {
-    "train": config_lib.TrainConfig,
-    "scoring": scoring.ScoreOptions,
-    "mesh": sharding.MeshConfig,
-    "run": run_lib.RunConfig,
-    "retention": checkpoint.Retention,
-    "evaluate": suite.SuiteConfig,
-}
-_KEYS = ("policy", "algorithm", *_SECTIONS)
-
-
-@contextlib.contextmanager
-def naming(flag: str) -> Iterator[None]:
-  """Lets errors name the flag to change, unless they do."""
-  try:
-    yield
-  except (ValueError, TypeError, OSError) as error:
-    text = str(error)
-    if not text.startswith("--"):
-      text = f"{flag}: {text}"
-    raise flags.Error(text) from error
-
-
-def unknown(flag: str, known: Sequence[str]) -> flags.Error:
-  """An error about a flag that there is not."""
-  prefix, _, key = flag.rpartition(".")
-  close = difflib.get_close_matches(key, known, 1)
-  hint = f" (did you mean {prefix}.{close[0]}?)" if close else ""
-  return flags.Error(
-      f"{flag} is unknown{hint}; there are: {', '.join(sorted(known))}"
-  )
-
-
-def section(config: Any, name: str, **more: Any) -> Any:
-  """Makes one part of an experiment; `more` is what is not in the file."""
-  values = dict(config.get(name, {}))
-  known = {f.name for f in dataclasses.fields(_SECTIONS[name])} - more.keys()
-  for key in values.keys() - known:
-    raise unknown(f"--config.{name}.{key}", sorted(known))
-  with naming(f"--config.{name}"):
-    return _SECTIONS[name](**values, **more)
-
-
-def algorithm_of(name: str, settings: Sequence[str]) -> types.Algorithm:
-  """Makes the algorithm with the constants of --hparam."""
-  with naming(f"--config.algorithm={name}"):
-    catalog.describe(name)
-  constants = {}
-  for setting in settings:
-    key, _, value = setting.partition("=")
-    try:
-      constants[key] = float(value)
-    except ValueError:
-      raise flags.Error(
-          f"--hparam={setting} must be NAME=VALUE with a number, such as"
-          " --hparam=clip_eps_high=0.28"
-      ) from None
-  with naming("--hparam"):
-    return catalog.make(name, **constants)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Compile for the mesh without its devices or any weights, print memory and"
+    " FLOPs, and end; 2 is the exit status if it does not fit --config.device.",
+)
+_TOPOLOGY = flags.DEFINE_string(
+    "topology",
+    None,
+    "Dry run with the compiler of these TPUs, such as v5e:4x4; needs libtpu.",
+)
 
 
 def check_sinks() -> None:
@@ -165,115 +97,84 @@ def further_sinks(
   return sinks.combine(*found)
 
 
-class Settings(NamedTuple):
-  """What the flags and the experiment say."""
-
-  policy: str
-  algorithm: types.Algorithm
-  training: config_lib.TrainConfig
-  running: run_lib.RunConfig
-  scored: suite.SuiteConfig
-  workdir: pathlib.Path
-
-
-def settings() -> Settings:
-  """Reads and checks all flags; starts nothing."""
-  config = _CONFIG.value
+def workdir_of() -> pathlib.Path:
+  """The directory of the run, checked like the sinks."""
   if not _WORKDIR.value:
     raise flags.Error("give --workdir=DIR, a directory of this run alone")
-  for key in set(config) - set(_KEYS):
-    raise unknown(f"--config.{key}", _KEYS)
-  for key in {"policy", "algorithm", "train"} - set(config):
-    raise flags.Error(f"get_config() in --config must set `{key}`")
   check_sinks()
-  return Settings(
-      policy=config.policy,
-      algorithm=algorithm_of(config.algorithm, _HPARAM.value),
-      training=section(
-          config,
-          "train",
-          scoring=section(config, "scoring"),
-          mesh=section(config, "mesh"),
-      ),
-      running=section(config, "run", retention=section(config, "retention")),
-      scored=section(config, "evaluate"),
-      workdir=pathlib.Path(_WORKDIR.value),
-  )
+  return pathlib.Path(_WORKDIR.value)
 
 
 def run() -> int:
   """Trains, exports the policy, and returns the exit status."""
-  told = settings()
-  algorithm, training, workdir = told.algorithm, told.training, told.workdir
-  base = trial.base_directory(told.policy)
-  with naming("--coordinator_address"):
+  dry = _DRY_RUN.value or bool(_TOPOLOGY.value)
+  # Before the experiment, so that what is missing is said first.
+  workdir = None if dry else workdir_of()
+  told = experiment.read(_CONFIG.value, _HPARAM.value)
+  if dry:
+    return rehearsal.run(told, _TOPOLOGY.value or "")
+  with experiment.naming("--coordinator_address"):
     sharding.start_processes(
         _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
     )
-  with naming(f"--config.policy={told.policy}"):
-    policy, tokenizer = policies.load(base), tokenizer_lib.load(base)
-  with naming("--config.mesh"):
-    trainer = trainer_lib.make_trainer(
-        policy.graphdef, policy.params, tokenizer, training
-    )
-  evaluate = suite.make_evaluate(policy.graphdef, tokenizer, told.scored)
+  with contextlib.ExitStack() as stack:
+    return train(told, job_lib.make(told, stack), workdir)
 
-  def score(params: Any, seed: int) -> Mapping[str, float]:
-    # Scored on one device: the suite is small.
-    return evaluate(sharding.fetch(params), seed, arithmetic.Split.SEARCH)
 
-  with display(algorithm.name, training.steps, workdir) as (on_start, on_step):
+def train(
+    told: experiment.Experiment, job: job_lib.Job, workdir: pathlib.Path
+) -> int:
+  """Trains in `workdir`, exports, and returns the exit status."""
+  name, steps = told.algorithm.name, told.training.steps
+  with display(name, steps, workdir) as (on_start, on_step):
+
+    def begin(step: int) -> None:
+      if job.about and sharding.is_writer():
+        print(job.about, file=sys.stderr)
+      on_start(step)
+
     result = run_lib.train(
-        trainer,
-        policy.params,
-        algorithm,
-        environment_lib.arithmetic_environment(tokenizer, told.running.seed),
+        job.trainer,
+        job.policy.params,
+        told.algorithm,
+        job.environment,
         told.running,
         workdir,
-        fingerprint={"--config.policy": policy.sha256, "task": _TASK},
-        decode=tokenizer.decode,
-        evaluate=score,
+        fingerprint=job.fingerprint,
+        decode=job.decode,
+        evaluate=job.evaluate,
         more_sinks=lambda first: further_sinks(
             workdir, _CONFIG.value.to_dict(), first
         ),
-        on_start=on_start,
+        on_start=begin,
         on_step=on_step,
     )
-  params = sharding.fetch(result.state.params)
+  done, target = result.state.step, workdir / "policy"
+  fresh = result.finished and not (result.start == done and target.exists())
+  if fresh:
+    # By all processes: each holds a part of the weights.
+    policies.save(
+        target,
+        job.policy.config,
+        result.state.params,
+        source=job.base,
+        dtype=stored_dtype(job.policy.fields),
+    )
   if not sharding.is_writer():
     return result.exit_code
-  done, target = result.state.step, workdir / "policy"
   if not result.finished:
     print(f"stopped after step {done}; the same command continues")
     return result.exit_code
-  if result.start == done and target.exists():
+  if not fresh:
     print(f"finished before, after step {done}: nothing to do")
-  else:
-    export(policy, params, base, target)
   report(workdir)
   return 0
 
 
-def export(
-    policy: policies.Checkpoint,
-    params: Any,
-    base: pathlib.Path,
-    target: pathlib.Path,
-) -> None:
-  """Writes new weights with the tokenizer of the base, whole or not at all."""
-  unfinished = target.with_name(f".{target.name}")
-  shutil.rmtree(unfinished, ignore_errors=True)
-  fields = json.loads((base / "config.json").read_text("utf-8"))
-  special = ("eos_token_id", "bos_token_id", "pad_token_id")
-  policies.save(
-      unfinished, policy.config, params, **{k: fields.get(k) for k in special}
-  )
-  for path in base.iterdir():
-    if path.is_file() and not (unfinished / path.name).exists():
-      shutil.copyfile(path, unfinished / path.name)
-  # Of a run whose checkpoints were removed.
-  shutil.rmtree(target, ignore_errors=True)
-  unfinished.rename(target)
+def stored_dtype(fields: Mapping[str, Any]) -> str | None:
+  """The type of weights that a config.json names, None if it is no usual one."""
+  named = fields.get("torch_dtype", fields.get("dtype"))
+  return named if named in ("float32", "bfloat16", "float16") else None
 
 
 def report(workdir: pathlib.Path) -> None:

@@ -76,6 +76,48 @@ def attend_gpu(
   return _dot_product(name, queries, keys, values, mask, causal)
 
 
+def in_query_blocks(
+    attend: attention.Attend, size: int = 512
+) -> attention.Attend:
+  """An `attention.Attend` that has scores of `size` queries at a time.
+
+  Rows up to that length are attended to at once. Longer ones cost the scores
+  of a block again in the backward pass, and memory for one block alone.
+
+  Args:
+    attend: for a block of queries and all keys.
+    size: queries of a block.
+  """
+
+  def attend_blocks(
+      queries: Float[Array, "B H S D"],
+      keys: Float[Array, "B K U D"],
+      values: Float[Array, "B K U D"],
+      mask: attention.Mask,
+      causal: int | None = None,
+  ) -> Float[Array, "B H S D"]:
+    length = queries.shape[2]
+    if length <= size:
+      return attend(queries, keys, values, mask, causal)
+    count = -(-length // size)
+
+    def cut(x: Array, fill: float | bool) -> Array:
+      widths = [(0, 0)] * x.ndim
+      widths[-2] = (0, count * size - length)
+      x = jnp.pad(x, widths, constant_values=fill)
+      x = x.reshape(*x.shape[:-2], count, size, x.shape[-1])
+      return jnp.moveaxis(x, -3, 0)
+
+    one = jax.checkpoint(lambda q, m: attend(q, keys, values, m))
+    mixed = jax.lax.map(
+        lambda part: one(*part), (cut(queries, 0.0), cut(mask, True))
+    )
+    mixed = jnp.moveaxis(mixed, 0, 2)
+    return mixed.reshape(*queries.shape[:2], count * size, -1)[:, :, :length]
+
+  return attend_blocks
+
+
 def for_platform(platform: str) -> attention.Attend:
   """The attention function for "cpu", "gpu" or "tpu"; XLA's for any other.
 
@@ -84,4 +126,7 @@ def for_platform(platform: str) -> attention.Attend:
   be run here. Whoever can run it passes it as `attend`; `causal` tells it
   the mask.
   """
-  return {"cpu": attention.attend, "gpu": attend_gpu}.get(platform, attend_xla)
+  if platform == "gpu":
+    return attend_gpu
+  plain = attention.attend if platform == "cpu" else attend_xla
+  return in_query_blocks(plain)

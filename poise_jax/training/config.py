@@ -4,7 +4,9 @@ import dataclasses
 import math
 
 from poise_jax import sharding
+from poise_jax.rollout import generate, sampling
 from poise_jax.rollout import scoring as scoring_lib
+from poise_jax.tasks import arithmetic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +19,19 @@ class TrainConfig:
     group_size: completions sampled for each prompt.
     epochs: passes over one rollout.
     minibatches: optimizer updates in one pass.
-    learning_rate: of Adam, at the start.
+    completion_length: most tokens of a completion.
+    temperature: of sampling, and of every log-probability.
+    top_k: samples among the most probable tokens only; 0 is all.
+    top_p: samples among those that make up this probability; 1 is all. Where
+      either leaves tokens out, log-probabilities are those before.
+    learning_rate: of AdamW, at the start.
     final_learning_rate: fraction of it that is left at the end (linear).
+    warmup_steps: optimizer updates over which the learning rate rises from 0
+      (linear) before it falls.
+    b1: decay of the mean of gradients.
+    b2: decay of the mean of their squares.
+    weight_decay: share of each weight that is taken away, times the learning
+      rate, at each update.
     max_grad_norm: global norm above which gradients are scaled down.
     sampling_attempts: rounds of sampling at most, to fill a rollout with groups
       that are neither all right nor all wrong (DAPO's dynamic sampling); 1
@@ -29,7 +42,9 @@ class TrainConfig:
     recompute_old: makes `old_logprobs` by a forward pass of the trainer instead
       of taking the sampler's; for a sampler whose arithmetic differs.
     micro_batches: parts in which a minibatch goes through the policy.
-    scoring: memory and precision of the forward pass.
+    schedule: in which pieces completions are sampled.
+    scoring: memory and precision of the forward pass, and the precision of
+      sampling.
     mesh: devices, and what is split over them.
   """
 
@@ -39,19 +54,28 @@ class TrainConfig:
   epochs: int
   minibatches: int
   learning_rate: float
+  completion_length: int = arithmetic.COMPLETION_LENGTH
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
   final_learning_rate: float = 0.1
+  warmup_steps: int = 0
+  b1: float = 0.9
+  b2: float = 0.99
+  weight_decay: float = 0.0
   max_grad_norm: float = 1.0
   sampling_attempts: int = 1
   reference: bool = True
   recompute_old: bool = False
   micro_batches: int = 1
+  schedule: generate.Schedule = generate.Schedule()
   scoring: scoring_lib.ScoreOptions = scoring_lib.ScoreOptions()
   mesh: sharding.MeshConfig = sharding.MeshConfig()
 
   def __post_init__(self):
     for name in (
         *("steps", "prompts", "group_size", "epochs", "minibatches"),
-        *("micro_batches", "sampling_attempts"),
+        *("micro_batches", "sampling_attempts", "completion_length"),
     ):
       if getattr(self, name) < 1:
         raise ValueError(
@@ -62,7 +86,7 @@ class TrainConfig:
           "`prompts` must be a multiple of `minibatches`, so that no group is"
           f" split, got {self.prompts} and {self.minibatches}"
       )
-    for name in ("learning_rate", "max_grad_norm"):
+    for name in ("learning_rate", "max_grad_norm", "temperature"):
       value = getattr(self, name)
       if not 0 < value < math.inf:
         raise ValueError(f"`{name}` must be positive and finite, got {value}")
@@ -71,6 +95,8 @@ class TrainConfig:
           "`final_learning_rate` must be a fraction of `learning_rate`, at"
           f" least 0, got {self.final_learning_rate}"
       )
+    _check_optimizer(self)
+    sampling.filtered(self.top_k, self.top_p)  # Refuses what is out of range.
     if self.sampling_attempts > 1 and self.group_size < 2:
       raise ValueError(
           "`group_size` must be at least 2 where `sampling_attempts` is above"
@@ -88,3 +114,21 @@ class TrainConfig:
   def updates(self) -> int:
     """Optimizer updates of one rollout."""
     return self.epochs * self.minibatches
+
+
+def _check_optimizer(config: TrainConfig) -> None:
+  """Refuses what AdamW cannot be made with."""
+  for name in ("b1", "b2"):
+    value = getattr(config, name)
+    if not 0 <= value < 1:
+      raise ValueError(f"`{name}` must be in [0, 1), got {value}")
+  if not 0 <= config.weight_decay < math.inf:
+    raise ValueError(
+        f"`weight_decay` must be at least 0, got {config.weight_decay}"
+    )
+  if not 0 <= config.warmup_steps < config.steps * config.updates:
+    raise ValueError(
+        "`warmup_steps` must be at least 0 and below the"
+        f" {config.steps * config.updates} updates of the run, got"
+        f" {config.warmup_steps}"
+    )

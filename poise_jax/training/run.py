@@ -183,7 +183,10 @@ def train(
         values |= {f"eval/{name}": value for name, value in found.items()}
       times = clock.lap()
       values |= times | throughput.rates(
-          tokens=values["num_tokens"], seconds=times["time/train"]
+          tokens=values["num_tokens"],
+          seconds=times["time/train"],
+          flops=trainer.flops(result.rollout),
+          devices=list(trainer.mesh.devices.flat),
       )
       values["skipped_updates"] = float(state.skipped)
       # Logs come before the checkpoint: a kill between them repeats the step,

@@ -1,13 +1,17 @@
 """How fast training goes: seconds of its phases, and the share of peak FLOPs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import math
 import time
 from typing import Protocol, runtime_checkable
 
-import jax
 from jax.extend import core as jex_core
+from jaxtyping import Float
+import numpy as np
+
+from poise_jax.models import families
+from poise_jax.training import config as config_lib
 
 
 class Stopwatch:
@@ -74,6 +78,11 @@ class Device(Protocol):
   device_kind: str
 
 
+def peak_flops(kind: str) -> float | None:
+  """Dense bf16 FLOP/s of a `jax.Device.device_kind`; None if unknown."""
+  return _PEAK_FLOPS.get(kind)
+
+
 def mfu(
     flops: float, seconds: float, devices: Sequence[Device]
 ) -> float | None:
@@ -127,18 +136,47 @@ def rates(
   return found if share is None else found | {"perf/mfu": share}
 
 
-def compiled_flops(compiled: jax.stages.Compiled) -> float | None:
-  """Reads XLA's count of the FLOPs of a program, on one of its devices.
+def forward_flops(
+    model: families.TransformerConfig,
+    prompt_length: float,
+    lengths: Float[np.ndarray, "N"],
+    group_size: int,
+) -> float:
+  """FLOPs that the matrix products of a policy need on a batch.
 
-  Returns:
-    FLOPs a call; None if the backend does not tell, or if the program loops:
-    XLA counts the body of a loop once, whatever the number of trips. See
-    `matmul_flops`.
+    2 · (weights of blocks · tokens + weights of head · completion tokens)
+      + 4 · layers · heads · head_dim · Σ_t (tokens that token t sees)
+
+  A prompt is read once for its group. Padding, what remat repeats and what a
+  causal mask hides do not count: this is what has to be computed, not what is.
+
+  Args:
+    model: shape of the policy.
+    prompt_length: mean tokens of a prompt.
+    lengths: tokens of each completion.
+    group_size: completions of each prompt.
   """
-  costs = compiled.cost_analysis()
-  if not isinstance(costs, Mapping) or " while(" in (compiled.as_text() or ""):
-    return None
-  return float(costs["flops"]) if "flops" in costs else None
+  inner = model.num_attention_heads * model.head_dim
+  keys = model.num_key_value_heads * model.head_dim
+  width = model.hidden_size
+  block = width * (2 * inner + 2 * keys + 3 * model.intermediate_size)
+  written = float(np.sum(lengths))
+  prompts = lengths.size / group_size
+  tokens = prompts * prompt_length + written
+  seen = prompts * prompt_length**2 / 2
+  seen += float(np.sum(lengths * prompt_length + lengths**2 / 2))
+  layers = model.num_hidden_layers
+  products = layers * block * tokens + width * model.vocab_size * written
+  return 2.0 * products + 4.0 * layers * inner * seen
+
+
+def passes(config: config_lib.TrainConfig) -> int:
+  """How often a step computes what one forward pass does.
+
+  Once to sample, once for each of `reference` and `recompute_old`, and three
+  times for each pass over a rollout that is learned from.
+  """
+  return 1 + config.reference + config.recompute_old + 3 * config.epochs
 
 
 # Run an unknown number of times, or on an unknown number of devices.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import contextlib
+import functools
 from typing import NamedTuple
 
 from flax import nnx
@@ -19,6 +20,7 @@ from poise_jax.training import (
     collect,
     history,
     prompts,
+    throughput,
     updates,
 )
 from poise_jax.training import (
@@ -66,6 +68,8 @@ class Trainer(NamedTuple):
     place: puts params on the mesh; not a copy where they are there already.
     config: that it was made with.
     mesh: the devices.
+    flops: what the products of a step's policy must compute, see
+      `throughput.forward_flops`; without groups that were sampled in vain.
   """
 
   start: Callable[
@@ -85,20 +89,29 @@ class Trainer(NamedTuple):
   place: Callable[[nnx.State], nnx.State]
   config: config_lib.TrainConfig
   mesh: jax.sharding.Mesh
+  flops: Callable[[collect.Rollout], float]
 
 
 def make_optimizer(
     config: config_lib.TrainConfig,
 ) -> optax.GradientTransformation:
-  """Adam after clipping by global norm; learning rate falls linearly."""
+  """AdamW after clipping; the learning rate rises, if at all, then falls."""
+  peak, rising = config.learning_rate, config.warmup_steps
   schedule = optax.linear_schedule(
-      config.learning_rate,
-      config.learning_rate * config.final_learning_rate,
-      config.steps * config.updates,
+      peak,
+      peak * config.final_learning_rate,
+      config.steps * config.updates - rising,
   )
+  if rising:
+    warmup = optax.linear_schedule(0.0, peak, rising)
+    schedule = optax.join_schedules([warmup, schedule], [rising])
+  # Without decay the state has the structure that it always had.
+  decay = config.weight_decay
+  adam = functools.partial(optax.adamw, weight_decay=decay)
+  adam = adam if decay else optax.adam
   return optax.chain(
       optax.clip_by_global_norm(config.max_grad_norm),
-      optax.adam(schedule, b2=0.99),
+      adam(schedule, b1=config.b1, b2=config.b2),
   )
 
 
@@ -123,7 +136,8 @@ def make_trainer(
   Raises:
     ValueError: if the mesh does not fit the model, the batch or the devices.
   """
-  logical_axes.check_divisible(nnx.merge(graphdef, params).config, config.mesh)
+  model = nnx.merge(graphdef, params).config
+  logical_axes.check_divisible(model, config.mesh)
   mesh = sharding.make_mesh(config.mesh, devices)
   optimizer = make_optimizer(config)
   of_params = logical_axes.parameter_shardings(mesh, params)
@@ -198,7 +212,17 @@ def make_trainer(
         rollout,
     )
 
-  return Trainer(start, step, place, config, mesh)
+  def flops(rollout: collect.Rollout) -> float:
+    tokens, starts = rollout.rows.prompts
+    padding = 0.0 if starts is None else float(sharding.fetch(starts).mean())
+    return throughput.passes(config) * throughput.forward_flops(
+        model,
+        tokens.shape[1] - padding,
+        rollout.grades.lengths.ravel(),
+        config.group_size,
+    )
+
+  return Trainer(start, step, place, config, mesh, flops)
 
 
 def check_sampler(

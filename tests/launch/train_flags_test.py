@@ -18,6 +18,7 @@ SAMPLING = "--config.train.sampling_attempts=3"
 SEVERAL = """
 import json, os, runpy, sys, traceback
 script, folder = sys.argv[1:3]
+sys.path.insert(0, os.path.dirname(script))  # as when it is run
 from ml_collections import config_flags
 from poise_jax.discovery import trial
 from poise_jax.training import run, trainer

@@ -87,7 +87,39 @@ def test_the_gpu_takes_f32_by_xla():
   )
 
 
+@pytest.mark.parametrize("length, keys", [(7, 9), (8, 8)])
+@pytest.mark.parametrize("rows", [False, True])
+def test_blocks_of_queries_change_nothing(length, keys, rows):
+  inputs = _inputs(length, keys)
+  mask, offset = _lower_triangle(length, keys)
+  if rows:
+    own = jnp.arange(keys) == offset + jnp.arange(length)[:, None]
+    late = jnp.arange(keys) >= jnp.array([0, 3])[:, None]
+    mask = (mask & late[:, None]) | own
+  blocks = attention_kernels.in_query_blocks(attention.attend, 3)
+  weights = jnp.asarray(np.random.default_rng(1).normal(size=(2, 4, length, 8)))
+  total = lambda attend: lambda *x: jnp.sum(weights * attend(*x, mask))
+  np.testing.assert_allclose(
+      blocks(*inputs, mask), attention.attend(*inputs, mask), atol=1e-6
+  )
+  found, expected = (
+      jax.grad(total(attend), (0, 1, 2))(*inputs)
+      for attend in (blocks, attention.attend)
+  )
+  for a, b in zip(found, expected, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 def test_each_platform_has_its_function():
-  assert attention_kernels.for_platform("cpu") is attention.attend
+  inputs = _inputs(4, 6)
+  mask, offset = _lower_triangle(4, 6)
+  expected = attention.attend(*inputs, mask)
+  np.testing.assert_array_equal(
+      attention_kernels.for_platform("cpu")(*inputs, mask, offset), expected
+  )
   assert attention_kernels.for_platform("gpu") is attention_kernels.attend_gpu
-  assert attention_kernels.for_platform("tpu") is attention_kernels.attend_xla
+  np.testing.assert_allclose(
+      attention_kernels.for_platform("tpu")(*inputs, mask, offset),
+      expected,
+      atol=1e-6,
+  )

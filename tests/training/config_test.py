@@ -47,6 +47,20 @@ def test_the_final_rate_is_a_fraction(value):
   assert config.TrainConfig(**GOOD, final_learning_rate=0.0)
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *(("b1", 1.0), ("b2", -0.1), ("b2", math.nan)),
+        *(("weight_decay", -0.1), ("weight_decay", math.inf)),
+        *(("warmup_steps", -1), ("warmup_steps", 6)),
+    ],
+)
+def test_the_optimizer_within_its_bounds(name, value):
+  with pytest.raises(ValueError, match=f"`{name}` must be"):
+    config.TrainConfig(**GOOD, **{name: value})
+  assert config.TrainConfig(**GOOD, warmup_steps=5, b1=0.0)
+
+
 def test_groups_of_one_are_never_mixed():
   alone = GOOD | {"group_size": 1}
   assert config.TrainConfig(**alone)

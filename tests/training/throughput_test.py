@@ -1,5 +1,6 @@
 """Seconds add up, and FLOPs are counted or admitted to be unknown."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import types
 from flax import nnx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from poise_jax.rollout import prompt_batches, scoring
 from poise_jax.training import throughput
 
 
@@ -79,6 +82,11 @@ def test_mfu_is_the_share_of_the_published_peak(kind, peak):
   assert throughput.mfu(peak, 2.0, eight) == pytest.approx(0.5 / 8)
 
 
+def test_the_peak_of_a_device():
+  assert throughput.peak_flops("TPU v4") == 275e12
+  assert throughput.peak_flops("cpu") is None
+
+
 def test_mfu_is_not_guessed():
   assert throughput.mfu(1e12, 1.0, jax.devices("cpu")) is None
   assert throughput.mfu(1e12, 1.0, devices("NVIDIA H200", "mystery")) is None
@@ -116,8 +124,7 @@ def product_flops(function, *args):
 
 def test_a_product_counts_as_xla_counts_it():
   product = jax.jit(lambda a, b: a @ b)
-  compiled = product.lower(A, B).compile()
-  assert throughput.compiled_flops(compiled) == PRODUCT
+  assert product.lower(A, B).compile().cost_analysis()["flops"] == PRODUCT
   assert product_flops(product, A, B) == PRODUCT
   batched = lambda a, b: jnp.einsum("nij,njk->nik", a, b)
   assert product_flops(batched, jnp.ones((3, 4, 5)), jnp.ones((3, 5, 6))) == (
@@ -134,7 +141,6 @@ def test_a_loop_is_counted_by_trips_or_not_at_all():
   # XLA sees one trip of ten.
   compiled = jax.jit(stack).lower(x).compile()
   assert compiled.cost_analysis()["flops"] < 2 * 2 * 8**3
-  assert throughput.compiled_flops(compiled) is None
 
 
 def test_gradients_and_remat_are_counted_as_they_run():
@@ -174,6 +180,37 @@ def test_a_policy_costs_two_flops_a_parameter_and_token(policy):
   assert 0.5 * 2 * matrices * 60 < counted < 2 * 2 * matrices * 60
 
 
+def test_what_a_policy_must_compute_is_what_the_program_does(policy):
+  # One prompt of 7 tokens and its 3 completions of 5, nothing padded.
+  shape = policy.config
+  score = scoring.make_score_tokens(policy.graphdef)
+  rows = scoring.Rows(
+      prompt_batches.Prompts(np.zeros((1, 7), np.int32)),
+      np.zeros((3, 5), np.int32),
+      np.ones((3, 5), np.float32),
+  )
+  run = product_flops(score, policy.params, rows)
+  needed = throughput.forward_flops(shape, 7.0, np.full(3, 5.0), 3)
+  inner = shape.num_attention_heads * shape.head_dim
+  attention = 4 * shape.num_hidden_layers * inner
+  # The program sees what the mask hides: 7² and 3 · 4 · 11 pairs, not halves
+  # and 3 · (35 + 12.5); and it need not read the last token of a completion.
+  shown = attention * (49 + 3 * 4 * 11) - attention * (24.5 + 3 * 47.5)
+  block = sum(
+      x.size
+      for x in jax.tree.leaves(nnx.to_pure_dict(policy.params)["layers"])
+      if x.ndim == 2
+  )
+  assert run == needed + shown - 2 * block * 3
+
+
+def test_passes_of_a_step(short_config):
+  alone = dataclasses.replace(short_config, reference=False, epochs=2)
+  assert throughput.passes(alone) == 7
+  both = dataclasses.replace(short_config, recompute_old=True)
+  assert throughput.passes(both) == 6
+
+
 _SHARDED = """
 import jax, jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -183,7 +220,7 @@ place = lambda spec: NamedSharding(mesh, PartitionSpec(*spec))
 product = jax.jit(lambda a, b: a @ b, in_shardings=(place(["data"]), place([])))
 traced = product.trace(jnp.ones((64, 32)), jnp.ones((32, 16)))
 whole = throughput.matmul_flops(traced.jaxpr)
-share = throughput.compiled_flops(traced.lower().compile())
+share = traced.lower().compile().cost_analysis()["flops"]
 assert (whole, share) == (2 * 64 * 32 * 16, 2 * 64 * 32 * 16 / 8), (whole, share)
 """
 

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import textwrap
 
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from poise_jax import sharding, types
@@ -308,6 +310,43 @@ def test_the_rate_of_learning_and_clipping_are_as_told(policy, words):
   _, state = optimizer.update(large, optimizer.init(params), params)
   moments = [x for x in _host(state) if x.ndim]
   np.testing.assert_allclose(moments[0], 0.1 * 0.5 / 2, rtol=1e-5)
+
+
+def test_the_rate_rises_and_weights_decay_as_told():
+  settings = config_lib.TrainConfig(
+      **(SHORT | {"steps": 2, "epochs": 1, "learning_rate": 0.1}),
+      warmup_steps=2,
+      weight_decay=0.5,
+      final_learning_rate=0.0,
+      b1=0.8,
+      b2=0.9,
+  )
+  optimizer = trainer.make_optimizer(settings)
+  params = {"w": jnp.full(1, 2.0)}
+  state, w = optimizer.init(params), 2.0
+  # Constant gradients make steps of Adam of length 1. Four updates: the rate
+  # rises from 0 by halves of 0.1, then falls from 0.1 by halves.
+  for rate in (0.0, 0.05, 0.1, 0.05):
+    found, state = optimizer.update({"w": jnp.full(1, 0.3)}, state, params)
+    params = optax.apply_updates(params, found)
+    w -= rate * (1.0 + 0.5 * w)
+    np.testing.assert_allclose(params["w"], w, rtol=1e-5)
+
+
+def test_flops_of_a_step_by_hand(made, policy, task):
+  state = made.start(policy.params, catalog.make("grpo"), task)
+  done = made.step(state, None, catalog.make("grpo"), task, 0)
+  model = nnx.merge(policy.graphdef, policy.params).config
+  width, inner = model.hidden_size, model.intermediate_size
+  kv = model.num_key_value_heads * model.head_dim
+  weights = model.num_hidden_layers * (
+      2 * width * (width + kv) + 3 * width * inner
+  )
+  lengths = done.rollout.grades.lengths
+  tokens = 8 * 15 + lengths.sum()
+  # Weights alone: attention and the head come on top.
+  least = 2 * weights * tokens
+  assert least < made.flops(done.rollout) / 7 < 2 * least
 
 
 def test_a_mesh_that_does_not_fit_is_refused(policy, words):

@@ -1,0 +1,162 @@
+"""Writes the policy of any step of a run as a Hugging Face directory.
+
+  python launch/export.py --workdir=DIR --policy=BASE --out=DIR \
+      [--step=100] [--dtype=bfloat16]
+
+BASE is what the run started from (its --config.policy): the tokenizer, the
+generation settings and the shape come from there. The run may go on meanwhile.
+`transformers` loads what is written, and so does --config.policy.
+"""
+
+from collections.abc import Sequence
+import os
+import pathlib
+import sys
+from typing import Any
+
+from absl import app, flags, logging
+from flax import nnx
+import jax
+import orbax.checkpoint as ocp
+
+from poise_jax.discovery import trial
+from poise_jax.models import checkpoints as policies
+from poise_jax.models import transformer
+from poise_jax.training import checkpoint
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+_POLICY = flags.DEFINE_string(
+    "policy", None, "What the run started from: a directory, or `embedded`."
+)
+_OUT = flags.DEFINE_string("out", None, "New directory to write.")
+_STEP = flags.DEFINE_string(
+    "step", "latest", "A number, `latest` or `best` (by --config.retention)."
+)
+_DTYPE = flags.DEFINE_enum(
+    "dtype",
+    "float32",
+    ["float32", "bfloat16", "float16"],
+    "Type of the weights that are written.",
+)
+
+
+def choose_step(checkpoints: checkpoint.Checkpoints, wanted: str) -> int:
+  """The step that --step means.
+
+  Raises:
+    ValueError: if there is none such.
+  """
+  there = checkpoints.steps()
+  if not there:
+    raise ValueError("--workdir has no checkpoint yet; wait for the first one")
+  if wanted in ("latest", "best"):
+    step = checkpoints.best() if wanted == "best" else checkpoints.latest()
+    return there[-1] if step is None else step
+  if not wanted.isdecimal() or int(wanted) not in there:
+    raise ValueError(
+        f"--step={wanted} must be latest, best, or one of"
+        f" {', '.join(map(str, there))}"
+    )
+  return int(wanted)
+
+
+def restore(
+    directory: pathlib.Path, step: int, leaves: dict[str, str], abstract: Any
+) -> Any:
+  """Reads the params of a step alone, onto the host's first device.
+
+  Args:
+    directory: of the checkpoints.
+    step: one of them.
+    leaves: name -> dtype and shape of what it holds.
+    abstract: params as shapes.
+
+  Raises:
+    ValueError: if it holds other params.
+  """
+  flat, structure = jax.tree_util.tree_flatten_with_path({"params": abstract})
+  named = {jax.tree_util.keystr(path): leaf for path, leaf in flat}
+  for name, leaf in named.items():
+    shape = f"[{','.join(map(str, leaf.shape))}]"
+    if not leaves.get(name, "").endswith(shape):
+      found = leaves.get(name, "absent")
+      raise ValueError(
+          f"--policy must be what the run started from: {name} is {found} in"
+          f" step {step}, not {shape}"
+      )
+  place = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+  targets = {
+      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+      for name, leaf in named.items()
+  }
+  with ocp.PyTreeCheckpointer() as reader:
+    arrays = reader.restore(
+        (directory / str(step) / "arrays").absolute(),
+        ocp.args.PyTreeRestore(
+            item=targets,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
+            partial_restore=True,
+        ),
+    )
+  found = [arrays[name] for name in named]
+  return jax.tree.unflatten(structure, found)["params"]
+
+
+def export(
+    workdir: pathlib.Path,
+    base: pathlib.Path,
+    out: pathlib.Path,
+    wanted: str,
+    dtype: str,
+) -> int:
+  """Writes the policy of a step, and returns its number.
+
+  Raises:
+    OSError: if a file is missing.
+    ValueError: naming what does not fit.
+  """
+  if out.exists() and any(out.iterdir()):
+    raise ValueError(f"--out={out} must be a new or empty directory")
+  config, _, _ = policies.read_config(base)
+  directory = workdir / "checkpoints"
+  with checkpoint.read(directory) as checkpoints:
+    step = choose_step(checkpoints, wanted)
+    record = checkpoints.record(step)
+  saved = record.fingerprint.get("--config.policy")
+  has_weights = any(base.glob("model*.safetensors"))
+  if has_weights and saved not in (None, policies.fingerprint(base)):
+    raise ValueError(
+        f"--policy={base} must be what the run started from; its files differ"
+    )
+  _, abstract = transformer.structure(config)
+  params: nnx.State = restore(directory, step, record.leaves, abstract)
+  policies.save(out, config, params, source=base, dtype=dtype)
+  return step
+
+
+def main(argv: Sequence[str]) -> None:
+  """Exports; anything wrong is one line on stderr and exit status 2."""
+  logging.set_verbosity(logging.WARNING)  # orbax tells all that it does
+  try:
+    if argv[1:]:
+      raise ValueError(f"unexpected argument {argv[1]!r}: use --flag=value")
+    for flag in (_WORKDIR, _POLICY, _OUT):
+      if not flag.value:
+        raise ValueError(f"give --{flag.name}")
+    out = pathlib.Path(_OUT.value)
+    step = export(
+        pathlib.Path(_WORKDIR.value),
+        trial.base_directory(_POLICY.value),
+        out,
+        _STEP.value,
+        _DTYPE.value,
+    )
+  except (ValueError, OSError) as error:
+    print(f"export: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+  print(f"the policy after step {step} is in {os.fspath(out)}")
+
+
+if __name__ == "__main__":
+  jax.config.config_with_absl()
+  app.run(main)

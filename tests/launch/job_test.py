@@ -1,0 +1,129 @@
+"""A policy and its task are refused before anything compiles."""
+
+import contextlib
+import importlib.util
+import json
+import pathlib
+import shutil
+
+from absl import flags
+import experiment
+import jax
+import job
+import pytest
+
+from poise_jax.training import prompts
+
+FOLDER = pathlib.Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture
+def config(small_policy, problem_file):
+  path = FOLDER / "qwen25_math_small.py"
+  spec = importlib.util.spec_from_file_location("small", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  config.policy = str(small_policy)
+  config.problems.source = str(problem_file)
+  config.train.prompts = config.train.micro_batches = 4
+  config.mesh.data = jax.device_count()
+  config.train.prompts *= jax.device_count()
+  return config
+
+
+def make(config):
+  with contextlib.ExitStack() as stack:
+    return job.make(experiment.read(config, []), stack)
+
+
+def test_problems_and_policy_are_made_ready(config, small_policy):
+  made = make(config)
+  assert made.base == small_policy and made.evaluate is None
+  assert made.about.startswith("12 of 12 problems")
+  assert made.environment.bucket_count == 12
+  assert made.policy.config.vocab_size == 264
+  problems, _ = made.environment.source(prompts.START, 4)
+  encoded = made.environment.encode(problems)
+  assert encoded.tokens.shape == (4, 256)
+  assert {"--config.policy", "--config.problems"} == set(made.fingerprint)
+  assert made.fingerprint["--config.problems"]["stop"] == [259]
+  leaf = made.policy.params["norm"]["weight"].get_value()
+  assert leaf.sharding.mesh == made.trainer.mesh
+
+
+def test_further_tokens_end_a_completion(config):
+  config.problems.stop = ("<|im_end|>",)
+  made = make(config)
+  assert made.fingerprint["--config.problems"]["stop"] == [259, 261]
+
+
+def test_the_embedded_policy_has_no_words(config):
+  config.policy = "embedded"
+  with pytest.raises(flags.Error, match="--config.policy must be a Hugging"):
+    make(config)
+
+
+@pytest.mark.parametrize(
+    "section, key, value, words",
+    [
+        ("problems", "source", "", "--config.problems: `source` must be"),
+        ("problems", "source", "no.jsonl", "--config.problems: `path` must be"),
+        ("problems", "source", "/", "--config.problems: `source` must be a"),
+        ("problems", "template", "x", "--config.problems: the template must"),
+        ("problems", "count", 13, "--config.problems: `count` must be at most"),
+        ("problems", "levels", (9,), "--config.problems: `levels` must leave"),
+        ("problems", "prompt_length", 9, "--config.problems: `limit` must"),
+        ("problems", "stop", ("<x>",), "--config.problems.stop: `stop` must"),
+        ("train", "prompts", 16, "--config.problems: `multiple_of` must be"),
+        (
+            *("train", "completion_length", 4000),
+            "--config.train.completion_length and --config.problems.prompt_",
+        ),
+        ("mesh", "tensor", 2, "--config.mesh"),
+    ],
+)
+def test_what_is_wrong_names_its_flag(config, section, key, value, words):
+  config[section][key] = value
+  with pytest.raises(flags.Error) as error:
+    make(config)
+  assert str(error.value).startswith(words) or words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "break_it, words",
+    [
+        (lambda d: (d / "tokenizer.json").unlink(), "must hold a tokenizer"),
+        (lambda d: (d / "config.json").unlink(), "no config.json in"),
+        (lambda d: (d / "model.safetensors").unlink(), "no model.safetensors"),
+        (
+            lambda d: (d / "model.safetensors").write_bytes(b"\0" * 20),
+            "cannot read",
+        ),
+    ],
+)
+def test_a_broken_policy_names_its_flag(config, tmp_path, break_it, words):
+  policy = shutil.copytree(config.policy, tmp_path / "policy")
+  break_it(policy)
+  config.policy = str(policy)
+  with pytest.raises(flags.Error) as error:
+    make(config)
+  assert str(error.value).startswith(f"--config.policy={policy}: ")
+  assert words in str(error.value)
+
+
+def test_a_tokenizer_of_another_model_is_refused(config, tmp_path):
+  policy = shutil.copytree(config.policy, tmp_path / "policy")
+  fields = json.loads((policy / "config.json").read_text())
+  fields["vocab_size"] = 200
+  (policy / "config.json").write_text(json.dumps(fields))
+  config.policy = str(policy)
+  with pytest.raises(flags.Error, match="vocabulary of 200"):
+    make(config)
+
+
+def test_widths_of_prompts(config):
+  told = experiment.read(config, [])
+  assert job.prompt_width(told) == 512
+  config.problems.prompt_length = 200
+  assert job.prompt_width(experiment.read(config, [])) == 256
