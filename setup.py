@@ -12,7 +12,13 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["poise_jax", "poise_jax.*"]),
-    package_data={"poise_jax": ["models/embedded_policy/*", "py.typed"]},
+    package_data={
+        "poise_jax": [
+            "candidates/catalogue.npz",
+            "models/embedded_policy/*",
+            "py.typed",
+        ]
+    },
     install_requires=[
         "absl-py>=2.1",
         "chex>=0.1.90",

@@ -69,12 +69,25 @@ class Candidate:
     source_sha256: hash of `source`.
     mechanisms: the proposer's structured description of the algorithm.
     rationale: what was changed and why it might help.
-    accepted: whether verification let it through to training.
+    accepted: whether verification let it through to training, and nothing
+      like it was trained before.
     findings: verification findings, JSON-like, empty if none.
     artifact: exported program, None if not accepted.
     artifact_sha256: hash of `artifact`, None if not accepted.
     hparams: the constants the source declares, empty if not accepted.
     created_at: clock.
+    jaxpr: the traced loss as text; this and what follows is there for all that
+      passed verification, and None or empty for others.
+    canonical: the loss as text, however it was written.
+    canonical_sha256: its hash: the same loss with the same constants.
+    structure_sha256: its hash without numbers: the same loss, any constants.
+    fingerprint: its gradients on the probes, packed.
+    intrinsic: what can be told of it without training: name -> number, None
+      where there is none.
+    nearest: known algorithms beside it, the nearest first, JSON-like; `words`
+      of the first says what it is, such as "equals bn_grpo".
+    twin_of: id of the candidate that does the same, which was trained instead;
+      None if there is none.
   """
 
   id: str
@@ -94,6 +107,16 @@ class Candidate:
   artifact_sha256: str | None
   hparams: Mapping[str, float]
   created_at: datetime.datetime
+  jaxpr: str | None = None
+  canonical: str | None = None
+  canonical_sha256: str | None = None
+  structure_sha256: str | None = None
+  fingerprint: bytes | None = None
+  intrinsic: Mapping[str, int | float | None] = dataclasses.field(
+      default_factory=dict
+  )
+  nearest: tuple[Mapping[str, Any], ...] = ()
+  twin_of: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from poise_jax.archive import records
 
 APPLICATION = "poise_jax"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def plain(value: Any) -> Any:
@@ -126,6 +126,14 @@ candidate = sa.Table(
     _column("artifact_sha256", sa.String, nullable=True),
     _column("hparams", CanonicalJson),
     _column("created_at", UtcDateTime),
+    _column("jaxpr", sa.Text, nullable=True),
+    _column("canonical", sa.Text, nullable=True),
+    _column("canonical_sha256", sa.String, nullable=True, index=True),
+    _column("structure_sha256", sa.String, nullable=True, index=True),
+    _column("fingerprint", sa.LargeBinary, nullable=True),
+    _column("intrinsic", CanonicalJson),
+    _column("nearest", JsonTuple),
+    _column("twin_of", sa.ForeignKey("candidate.id"), nullable=True),
     sa.UniqueConstraint("campaign_id", "index"),
     sa.UniqueConstraint("campaign_id", "name"),
     **_CLUSTERED,

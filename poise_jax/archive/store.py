@@ -35,15 +35,16 @@ _TABLES = {
 
 
 def content(record: Record) -> dict[str, Any]:
-  """Renders a record without its clock readings, its artifact by its hash."""
+  """Renders a record without its clock readings, bytes by their hash."""
   values = {
       field.name: schema.plain(getattr(record, field.name))
       for field in dataclasses.fields(record)
       if not field.name.endswith("_at")
   }
-  if values.get("artifact") is not None:
-    values["artifact"] = records.sha256(values["artifact"])
-  return values
+  return {
+      name: records.sha256(value) if isinstance(value, bytes) else value
+      for name, value in values.items()
+  }
 
 
 class Archive:
@@ -89,11 +90,12 @@ class Archive:
     self._add(campaign)
 
   def add_candidate(self, candidate: records.Candidate) -> None:
-    """Stores a candidate; its campaign and parents must be stored already."""
+    """Stores a candidate; what it refers to must be stored already."""
+    twin = () if candidate.twin_of is None else (candidate.twin_of,)
     self._add(
         candidate,
         campaigns=[candidate.campaign_id],
-        candidates=candidate.parents,
+        candidates=(*candidate.parents, *twin),
     )
 
   def add_evaluation(self, evaluation: records.Evaluation) -> None:

@@ -123,21 +123,20 @@ def _layer_weights(workload: workloads.Workload) -> int:
   return width * (2 * q + 2 * kv) + 3 * width * inner
 
 
-def _weights(workload: workloads.Workload) -> int:
-  """Weights that each token is multiplied with, the head included."""
-  model = workload.model
-  head = model.hidden_size * model.vocab_size
-  return model.num_hidden_layers * _layer_weights(workload) + head
+def _head_weights(workload: workloads.Workload) -> int:
+  """Weights that make logits."""
+  return workload.model.hidden_size * workload.model.vocab_size
 
 
 def _share_of_peak(
     workload: workloads.Workload, seconds: float
 ) -> dict[str, float]:
   """Share of peak FLOPs in the update, where the peak is known."""
-  prompts = workload.prompts * workload.prompt_tokens
-  tokens = prompts + workload.rows * workload.new_tokens
+  new = workload.rows * workload.new_tokens
+  tokens = workload.prompts * workload.prompt_tokens + new
+  layers = workload.model.num_hidden_layers * _layer_weights(workload)
   # Forward is 1, backward 2; what is computed twice to save memory is no use.
-  flops = 2.0 * 3 * _weights(workload) * tokens
+  flops = 2.0 * 3 * (layers * tokens + _head_weights(workload) * new)
   found = throughput.mfu(flops, seconds, jax.devices())
   return {"update_flops": flops} | ({} if found is None else {"mfu": found})
 
@@ -151,7 +150,8 @@ def decoded_bytes(workload: workloads.Workload, devices: int) -> float:
   model, size = workload.model, 4
   if workload.options.compute_dtype == "bfloat16":
     size = 2
-  weights = float(_weights(workload)) * devices
+  layers = model.num_hidden_layers * _layer_weights(workload)
+  weights = float(layers + _head_weights(workload)) * devices
   token = 2 * model.num_hidden_layers * model.num_key_value_heads
   new = workload.new_tokens
   context = workload.prompt_tokens + (new - 1) / 2

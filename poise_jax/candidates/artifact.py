@@ -64,6 +64,8 @@ class Metadata:
     state: state key -> (shape, type name).
     metrics: names of the metrics, sorted.
     jax_version: that exported it.
+    jaxlib_version: that exported it.
+    declares: properties that the source claims to have.
     contract_version: of the calling convention.
   """
 
@@ -73,6 +75,8 @@ class Metadata:
   state: dict[str, tuple[list[int], str]]
   metrics: list[str]
   jax_version: str
+  jaxlib_version: str
+  declares: list[str]
   contract_version: int = CONTRACT_VERSION
 
 
@@ -102,6 +106,17 @@ def pack(metadata: Metadata, loss: bytes, init: bytes) -> bytes:
   return b"".join((_MARK, lengths, header, loss, init))
 
 
+def header(data: bytes) -> Metadata:
+  """Reads the header alone; parses no program.
+
+  Raises:
+    findings.RefusedError: if it is damaged or of another contract version.
+  """
+  text, _, _ = _split(data)
+  with findings.refusing("artifact", "its header is malformed", _HINT):
+    return _metadata(json.loads(text))
+
+
 # The gate reads what the trainer then loads: once is enough.
 @functools.lru_cache(maxsize=16)
 def read(data: bytes) -> Artifact:
@@ -112,9 +127,8 @@ def read(data: bytes) -> Artifact:
       another signature than its header says, or contains operations that a
       loss may not have.
   """
-  header, loss_bytes, init_bytes = _split(data)
-  with findings.refusing("artifact", "its header is malformed", _HINT):
-    metadata = _metadata(json.loads(header))
+  metadata = header(data)
+  _, loss_bytes, init_bytes = _split(data)
   with findings.refusing("artifact", "it cannot be deserialized", _HINT):
     loss = export.deserialize(bytearray(loss_bytes))
     init = export.deserialize(bytearray(init_bytes))

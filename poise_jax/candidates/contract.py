@@ -47,8 +47,33 @@ class Step:
 StepFn = Callable[[Mapping[str, Any], types.State, types.RolloutBatch], Step]
 
 
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+  """A `StepFn` for batches of one shape.
+
+  Attributes:
+    program: what XLA made of it.
+  """
+
+  program: jax.stages.Compiled
+
+  def __call__(
+      self,
+      hparams: Mapping[str, Any],
+      state: types.State,
+      batch: types.RolloutBatch,
+  ) -> Step:
+    """Calls the loss once."""
+    (loss, (state, metrics)), gradients = jax.device_get(
+        self.program(hparams, state, _fields(batch))
+    )
+    return Step(loss, gradients, state, metrics)
+
+
 def check(
-    algorithm: types.Algorithm, batches: Mapping[str, types.RolloutBatch]
+    algorithm: types.Algorithm,
+    batches: Mapping[str, types.RolloutBatch],
+    step: StepFn | None = None,
 ) -> tuple[findings.Finding, ...]:
   """Runs a loss on every batch, in order, carrying its state along.
 
@@ -58,15 +83,17 @@ def check(
   Args:
     algorithm: with shapes and types already checked, see `artifact.read`.
     batches: of one shape.
+    step: the loss, compiled for that shape; compiled here if left out.
 
   Returns:
     One finding for each rule that is broken; it names the batches.
   """
   hparams = {k: jnp.float32(v) for k, v in algorithm.hparams.items()}
-  state = jax.jit(algorithm.init)(hparams)
+  state = first_state(algorithm)
   broken: dict[str, list[str]] = {}
   try:
-    step = compile_step(algorithm, state, next(iter(batches.values())))
+    if step is None:
+      step = compile_step(algorithm, state, next(iter(batches.values())))
   except findings.RefusedError as error:
     return (error.finding,)
   moved = False
@@ -91,11 +118,19 @@ def check(
   return tuple(found)
 
 
+def first_state(algorithm: types.Algorithm) -> types.State:
+  """What `init` gives at the constants of a loss; compiles only if it must."""
+  hparams = {k: jnp.float32(v) for k, v in algorithm.hparams.items()}
+  if not jax.eval_shape(algorithm.init, hparams):
+    return {}
+  return jax.jit(algorithm.init)(hparams)
+
+
 def compile_step(
     algorithm: types.Algorithm,
     state: types.State,
     batch: types.RolloutBatch,
-) -> StepFn:
+) -> CompiledStep:
   """Compiles value and gradients for the shape of `batch`.
 
   Raises:
@@ -118,10 +153,7 @@ def compile_step(
 
   hparams = {k: jnp.float32(v) for k, v in algorithm.hparams.items()}
   lowered = jax.jit(step).lower(hparams, state, _fields(batch))
-  # It runs a dozen times on tiny arrays: fast code is not worth the wait.
-  on_cpu = jax.default_backend() == "cpu"
-  options = {"xla_backend_optimization_level": 0} if on_cpu else None
-  compiled = lowered.compile(compiler_options=options)
+  compiled = _compile(lowered)
   usage = compiled.memory_analysis()
   if usage is not None and usage.temp_size_in_bytes > MAX_TEMPORARY_BYTES:
     raise findings.RefusedError(
@@ -130,16 +162,22 @@ def compile_step(
         f" {MAX_TEMPORARY_BYTES // 1024**2} MiB for a probe batch",
         "avoid arrays that are much larger than [P, G, T]",
     )
+  return CompiledStep(compiled)
 
-  def run(
-      hparams: Mapping[str, Any], state: types.State, batch: types.RolloutBatch
-  ) -> Step:
-    (loss, (state, metrics)), gradients = jax.device_get(
-        compiled(hparams, state, _fields(batch))
-    )
-    return Step(loss, gradients, state, metrics)
 
-  return run
+def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+  """Compiles in a hurry: it runs a hundred times on tiny arrays."""
+  if jax.default_backend() != "cpu":
+    return lowered.compile()
+  options: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
+  try:
+    # Its own code generator for fusions takes as long as all the rest.
+    return lowered.compile(options | {"xla_cpu_use_fusion_emitters": False})
+  except jax.errors.JaxRuntimeError as error:
+    # An option of XLA, not of jax: it may be gone tomorrow.
+    if "No such compile option" not in str(error):
+      raise
+    return lowered.compile(options)
 
 
 _WORDS = {

@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-from typing import Literal
+import re
+from typing import Any, get_args, Literal
 
 Level = Literal["contract", "declared", "advisory"]
 
 _LONGEST_MESSAGE = 600
+_LONGEST_RULE = 64
+# What databases, terminals and JSON choke on: control characters, and halves
+# of surrogate pairs.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,34 @@ class RefusedError(ValueError):
 
 def contract(rule: str, message: str, hint: str) -> Finding:
   """Makes the finding that refuses a source."""
-  return Finding("contract", rule, message[:_LONGEST_MESSAGE], hint)
+  return Finding("contract", rule, _printable(message), hint)
+
+
+def from_json(value: Any) -> Finding | None:
+  """Rebuilds a finding from what may be anything; None if it is none."""
+  keys = ("level", "rule", "message", "hint")
+  if not isinstance(value, dict) or not all(
+      isinstance(value.get(key), str) for key in keys
+  ):
+    return None
+  if value["level"] not in get_args(Level):
+    return None
+  return Finding(
+      value["level"],
+      _printable(value["rule"])[:_LONGEST_RULE],
+      _printable(value["message"]),
+      _printable(value["hint"]),
+  )
+
+
+def _printable(text: str) -> str:
+  """Cuts a text, and replaces what cannot be stored everywhere."""
+  return _UNPRINTABLE.sub("\ufffd", text[:_LONGEST_MESSAGE])
+
+
+def storable(text: str) -> str:
+  """Replaces what cannot be stored everywhere, but for ends of lines."""
+  return "\n".join(_UNPRINTABLE.sub("\ufffd", t) for t in text.split("\n"))
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
-"""The child's end of the jail: warm up, lock down, read, trace, answer.
+"""The child's end of the jail: warm up, lock down, read, work, answer.
 
-Runs as `python -c "...; inmate.main()"` with three arguments: the parent's
-process id, the limits as JSON, and its own import path.
+Runs as `python -c "...; inmate.main()"` with four arguments: the parent's
+process id, the limits as JSON, its own import path, and its role: `trace` for
+one source, `examine` for many artifacts.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -40,36 +42,53 @@ def loss(hparams, state, batch):
   mean = state["mean"] * hparams["decay"] + jnp.mean(rewards)
   return value, {"mean": mean, "levels": state["levels"]}, metrics
 """
+# The parent watches every request; this is for the case that it is dead.
+_CPU_OF_EXAMINER = 3600
 _FAILING_SOURCE = (
     "HPARAMS = {}\ninit = dict\ndef loss(h, s, b):\n  return b.x\n"
 )
 
 
 def main() -> None:
-  """Serves one request and exits."""
-  parent, bounds_text, _ = sys.argv[1:]
+  """Serves one source, or artifacts until the parent has enough."""
+  parent, bounds_text, _, role = sys.argv[1:]
   lockdown.die_with_parent(int(parent))
   bounds = limits.Limits(**json.loads(bounds_text))
   answer = _take_pipe()
   try:
-    _warm_up(bounds)
+    if role == "examine":
+      grpo = _rehearse(bounds)
+      bounds = dataclasses.replace(bounds, cpu_seconds=_CPU_OF_EXAMINER)
+    else:
+      _warm_up(bounds)
     filtered = lockdown.lock(bounds)
   except Exception as error:
     _send(answer, {"failed": f"{type(error).__name__}: {error}"})
     return
   _send(answer, {"ready": True, "filtered": filtered})
+  while role == "examine":
+    request = wire.decode(_read_exactly, max_body=bounds.request_bytes)
+    _send(answer, *examine(*request, grpo))
+    _forget()
   header, body = wire.decode(_read_exactly, max_body=limits.SOURCE_BYTES)
   _send(answer, *serve(header, body, bounds))
   # No destructors, no atexit hooks: the source may have left some.
   os._exit(0)
 
 
-def _warm_up(bounds: limits.Limits) -> None:
-  """Loads all that tracing needs, by tracing."""
+def _configure() -> None:
+  """Has jax say nothing of this machine."""
   import jax
 
   # Paths and lines of this machine would change the bytes.
   jax.config.update("jax_traceback_in_locations_limit", 0)
+  # Looks up the directory, which is refused and would hide the real error.
+  jax.config.update("jax_traceback_filtering", "off")
+
+
+def _warm_up(bounds: limits.Limits) -> None:
+  """Loads all that tracing needs, by tracing."""
+  _configure()
   from poise_jax.candidates import tracing
 
   tracing.trace(_WARM_SOURCE, bounds, group_size=8)
@@ -77,6 +96,24 @@ def _warm_up(bounds: limits.Limits) -> None:
     tracing.trace(_FAILING_SOURCE, bounds, group_size=8)
   except findings.RefusedError:
     pass
+
+
+def _rehearse(bounds: limits.Limits) -> Any:
+  """Takes GRPO through all of an examination; returns its fingerprint."""
+  _configure()
+  from poise_jax.algorithms import catalog
+  from poise_jax.candidates import examination, fingerprint, tracing
+
+  artifact = tracing.trace(catalog.source("grpo"), bounds, group_size=8)
+  rehearsal = examination.examine(artifact)
+  _forget()
+  return fingerprint.from_bytes(rehearsal.fingerprint)
+
+
+def _forget() -> None:
+  from poise_jax.candidates import examination
+
+  examination.forget()
 
 
 def serve(
@@ -97,7 +134,7 @@ def serve(
   fallback = header["fallback_shape"]
   try:
     with explain.blaming("trace", "the source cannot be traced"):
-      data = tracing.trace(
+      traced = tracing.transcribe(
           body.decode("utf-8"),
           bounds,
           group_size=header["group_size"],
@@ -105,7 +142,44 @@ def serve(
       )
   except findings.RefusedError as error:
     return {"ok": False, "finding": error.finding.to_json()}, b""
-  return {"ok": True}, data
+  texts = [traced.jaxpr.encode("utf-8", "replace")[: limits.TEXT_BYTES]]
+  described = None
+  if traced.canonical is not None:
+    described = dataclasses.asdict(traced.canonical)
+    texts.append(described.pop("text").encode("utf-8"))
+  header = {
+      "ok": True,
+      "sizes": [len(part) for part in (traced.data, *texts)],
+      "canonical": described,
+  }
+  return header, b"".join((traced.data, *texts))
+
+
+def examine(
+    header: dict[str, Any], body: bytes, grpo: Any = None
+) -> tuple[dict[str, Any], bytes]:
+  """Examines one artifact.
+
+  Args:
+    header: `artifact_bytes`, and whether it `must_learn`.
+    body: the artifact, then the packed fingerprint of the parent, if any.
+    grpo: fingerprint of GRPO, if it is known.
+
+  Returns:
+    Header and body of the answer; the body is the packed fingerprint.
+  """
+  from poise_jax.candidates import examination
+
+  size = header["artifact_bytes"]
+  result = examination.examine(
+      body[:size],
+      parent=body[size:] or None,
+      must_learn=header["must_learn"],
+      grpo=grpo,
+  )
+  metrics = result.metrics and dataclasses.asdict(result.metrics)
+  found = [finding.to_json() for finding in result.findings]
+  return {"findings": found, "metrics": metrics}, result.fingerprint or b""
 
 
 def _take_pipe() -> int:

@@ -1,37 +1,29 @@
-"""The parent's end of the jail: one standby child, used once, then killed.
+"""The parent's end of the jail: warm children, each used for one source.
 
-The child is a fresh Python process in a session of its own, with an empty
-environment, no descriptors but two pipes, and `lockdown` applied before it
-sees a source. It warms up while the caller does other work.
+A source is traced in a process that is killed afterwards; the next one warms up
+while the caller does other work. What comes back is examined in another
+process, as it has to be parsed, compiled and run. That one only ever sees
+artifacts, never a source, and serves many of them.
 """
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Callable
 import dataclasses
-import json
-import os
-from pathlib import Path
-import select
-import signal
-import subprocess
-import sys
+import itertools
 import time
-from typing import Any
+from typing import Any, TypeVar
 
-from poise_jax.candidates import findings, limits, wire
+from poise_jax.candidates import canonical as canonical_lib
+from poise_jax.candidates import child as child_lib
+from poise_jax.candidates import findings, fingerprint, intrinsic, limits
 
-# Everything the child's environment holds. The hash seed makes the order of
-# sets, and with it the artifact, the same in every process.
-_ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "MALLOC_ARENA_MAX": "2",
-    "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
-_BOOTSTRAP = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[3]);"
-    "from poise_jax.candidates import inmate; inmate.main()"
-)
+JailError = child_lib.JailError
+
+_Answer = TypeVar("_Answer")
+
+# An examiner is replaced before what the compiler keeps adds up.
+MAX_USES = 40
+
 _NO_FILTER = findings.Finding(
     "advisory",
     "jail",
@@ -40,32 +32,54 @@ _NO_FILTER = findings.Finding(
 )
 
 
-class JailError(RuntimeError):
-  """The jail itself does not work, whatever the source."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Traced:
-  """What came back for a source that could be traced; bytes not yet trusted."""
+  """What came back for a source that could be traced; bytes not yet trusted.
+
+  Attributes:
+    data: the artifact.
+    findings: about the jail.
+    jaxpr: the traced loss as text, for people.
+    canonical: the canonical form, by the word of the child; None if it gave
+      none.
+  """
 
   data: bytes
   findings: tuple[findings.Finding, ...]
+  jaxpr: str = ""
+  canonical: canonical_lib.Canonical | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-  """Why nothing usable came back."""
+  """Why nothing usable came back.
+
+  Attributes:
+    findings: the reasons.
+    conclusive: whether the source is to blame; if not, ask again later.
+  """
 
   findings: tuple[findings.Finding, ...]
+  conclusive: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Examined:
+  """What the examiner has to say about an artifact; see `examination`."""
+
+  findings: tuple[findings.Finding, ...]
+  fingerprint: bytes | None = None
+  metrics: intrinsic.Metrics | None = None
 
 
 class Jail:
-  """Keeps one warm child ready and hands it one source.
+  """Keeps warm children ready and hands each one source.
 
-  Use as a context manager. For one thread at a time: the child dies with the
+  Use as a context manager. For one thread at a time: a child dies with the
   thread that started it, and is then replaced at the next use.
 
   Attributes:
+    bounds: what a source may consume.
     require_jail: refuse every source where seccomp is missing.
   """
 
@@ -74,10 +88,24 @@ class Jail:
       bounds: limits.Limits | None = None,
       *,
       require_jail: bool = False,
+      spares: int = 1,
   ) -> None:
+    """Starts the children.
+
+    Args:
+      bounds: what a source may consume.
+      require_jail: refuse every source where seccomp is missing.
+      spares: children that wait for a source, each some 300 MB.
+    """
+    if spares < 1:
+      raise ValueError(f"`spares` must be at least 1, got {spares}")
     self.bounds = bounds or limits.Limits()
     self.require_jail = require_jail
-    self._standby: _Child | None = _Child(self.bounds)
+    self._open = True
+    self._spares = collections.deque(
+        child_lib.Child(self.bounds, "trace") for _ in range(spares)
+    )
+    self._examiner = child_lib.Child(self.bounds, "examine")
 
   def __enter__(self) -> "Jail":
     return self
@@ -86,18 +114,21 @@ class Jail:
     self.close()
 
   def close(self) -> None:
-    """Kills the standby child."""
-    if self._standby is not None:
-      self._standby.kill()
-      self._standby = None
+    """Kills every child."""
+    if self._open:
+      self._open = False
+      for child in (*self._spares, self._examiner):
+        child.kill()
 
   def wait_until_warm(self) -> None:
-    """Blocks until the next `trace` will find a warm child.
+    """Blocks until the next requests will find warm children.
 
     Raises:
       JailError: if no child gets ready.
     """
-    self._warm_child()
+    deadline = time.monotonic() + 2 * self.bounds.warm_seconds
+    self._tracer(deadline)
+    self._warm_examiner(deadline)
 
   def trace(
       self,
@@ -105,6 +136,7 @@ class Jail:
       *,
       group_size: int = 8,
       fallback_shape: tuple[int, int] | None = None,
+      deadline: float = float("inf"),
   ) -> Traced | Refusal:
     """Has a child trace a source, kills it, and warms the next one.
 
@@ -113,6 +145,7 @@ class Jail:
       group_size: completions of a prompt, if the size must be fixed.
       fallback_shape: (prompts, tokens) of the trainer, for a loss that cannot
         be traced with unknown sizes.
+      deadline: on the monotonic clock, in seconds.
 
     Raises:
       JailError: if no child gets ready.
@@ -125,186 +158,178 @@ class Jail:
           f" {limits.SOURCE_BYTES}",
           "keep the constants, init and loss; drop the rest",
       )
-    child = self._warm_child()
-    advisories = () if child.filtered else (_NO_FILTER,)
-    if self.require_jail and not child.filtered:
-      raise JailError(f"{_NO_FILTER.message}: {_NO_FILTER.hint}")
     request = {"group_size": group_size, "fallback_shape": fallback_shape}
-    try:
-      header, data = child.ask(request, source)
-    except _NoAnswerError as error:
-      return error.refusal
-    finally:
-      child.kill()
-      self._standby = _Child(self.bounds)
-    return _read_answer(header, data, advisories)
 
-  def _warm_child(self) -> "_Child":
-    """Returns the standby, after replacing it once if it died while waiting."""
-    if self._standby is None:
-      raise ValueError("the jail is closed; make a new one")
-    for attempt in range(2):
+    def attempt() -> Traced | Refusal:
+      child = self._tracer(deadline)
       try:
-        self._standby.wait_until_warm()
-        return self._standby
-      except JailError:
-        self._standby.kill()
-        if attempt:
+        header, body = child.ask(
+            request, source, deadline=self._until(deadline)
+        )
+      finally:
+        self._spares.popleft().kill()
+        self._spares.append(child_lib.Child(self.bounds, "trace"))
+      advisories = () if child.filtered else (_NO_FILTER,)
+      return _read_trace(header, body, advisories)
+
+    return self._insist(attempt, _TRACE_REFUSALS, deadline)
+
+  def examine(
+      self,
+      artifact: bytes,
+      *,
+      parent: bytes | None = None,
+      must_learn: bool = True,
+      deadline: float = float("inf"),
+  ) -> Examined | Refusal:
+    """Has the examiner parse, compile and run an artifact.
+
+    Args:
+      artifact: bytes that nobody has looked at.
+      parent: packed fingerprint of the loss that it says it grew out of.
+      must_learn: refuse a loss that does not solve a bandit.
+      deadline: on the monotonic clock, in seconds.
+
+    Raises:
+      JailError: if no child gets ready.
+      ValueError: if the jail is closed.
+    """
+    request = {"artifact_bytes": len(artifact), "must_learn": must_learn}
+    body = artifact + (parent or b"")
+
+    def attempt() -> Examined | Refusal:
+      examiner = self._warm_examiner(deadline)
+      try:
+        answer = examiner.ask(request, body, deadline=self._until(deadline))
+      except child_lib.SilentError:
+        self._replace_examiner()
+        raise
+      if examiner.uses >= MAX_USES:
+        self._replace_examiner()
+      return _read_examination(*answer)
+
+    return self._insist(attempt, _EXAMINE_REFUSALS, deadline)
+
+  def _insist(
+      self,
+      attempt: Callable[[], _Answer],
+      refusals: dict[child_lib.Cause, Refusal],
+      deadline: float,
+  ) -> _Answer | Refusal:
+    """Tries once more where the machine may be to blame."""
+    for last in (False, True):
+      try:
+        return attempt()
+      except child_lib.SilentError as error:
+        repeatable = error.cause in ("starved", "idle", "killed")
+        if time.monotonic() >= deadline:
+          return refusals["cpu"] if error.cause == "cpu" else _STARVED
+        if last or not repeatable:
+          return refusals.get(error.cause, _STARVED)
+    raise AssertionError("unreachable")
+
+  def _until(self, deadline: float) -> float:
+    return min(deadline, time.monotonic() + self.bounds.wall_seconds)
+
+  def _tracer(self, deadline: float) -> child_lib.Child:
+    """Returns the first spare, after replacing it once if it died waiting."""
+
+    def replace() -> None:
+      self._spares.popleft().kill()
+      self._spares.appendleft(child_lib.Child(self.bounds, "trace"))
+
+    return self._warm(lambda: self._spares[0], replace, deadline)
+
+  def _warm_examiner(self, deadline: float) -> child_lib.Child:
+    return self._warm(lambda: self._examiner, self._replace_examiner, deadline)
+
+  def _replace_examiner(self) -> None:
+    self._examiner.kill()
+    self._examiner = child_lib.Child(self.bounds, "examine")
+
+  def _warm(
+      self,
+      current: Callable[[], child_lib.Child],
+      replace: Callable[[], None],
+      deadline: float,
+  ) -> child_lib.Child:
+    """Waits for a child, and for another one if the first fails."""
+    if not self._open:
+      raise ValueError("the jail is closed; make a new one")
+    for last in (False, True):
+      latest = time.monotonic() + self.bounds.warm_seconds
+      try:
+        current().wait_until_warm(min(deadline, latest))
+      except JailError as error:
+        replace()
+        if time.monotonic() >= deadline:
+          raise child_lib.SilentError("starved") from error
+        if last:
           raise
-        self._standby = _Child(self.bounds)
+      else:
+        if self.require_jail and not current().filtered:
+          raise JailError(f"{_NO_FILTER.message}: {_NO_FILTER.hint}")
+        return current()
     raise AssertionError("unreachable")
 
 
-class _NoAnswerError(Exception):
-  """The child was stopped before it answered."""
-
-  def __init__(self, refusal: Refusal) -> None:
-    super().__init__(refusal)
-    self.refusal = refusal
-
-
-class _Child:
-  """One process, from its start to its end."""
-
-  def __init__(self, bounds: limits.Limits) -> None:
-    self.filtered = False
-    self._bounds = bounds
-    self._warm = False
-    self._deadline = 0.0
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [p for p in sys.path if os.path.isabs(p)]
-    self._process = subprocess.Popen(
-        [
-            sys.executable,
-            "-s",
-            "-P",
-            "-c",
-            _BOOTSTRAP,
-            str(os.getpid()),
-            json.dumps(dataclasses.asdict(bounds)),
-            json.dumps([*paths, root]),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-        cwd="/",
-        env=_ENVIRONMENT,
-        start_new_session=True,
-    )
-
-  def wait_until_warm(self) -> None:
-    """Waits for the child's word that it has locked itself down."""
-    if self._warm and self._process.poll() is None:
-      return
-    self._deadline = time.monotonic() + self._bounds.warm_seconds
-    try:
-      header, _ = wire.decode(self._read, max_body=0)
-    except (_SilenceError, wire.FrameError) as error:
-      raise JailError(
-          "the jail's child does not start; run `python -c 'import"
-          " poise_jax.candidates.tracing'` to see why"
-      ) from error
-    if header.get("ready") is not True:
-      raise JailError(f"the jail's child cannot warm up: {header}")
-    self.filtered = header.get("filtered") is True
-    self._warm = True
-
-  def ask(
-      self, header: Mapping[str, Any], body: bytes
-  ) -> tuple[dict[str, Any], bytes]:
-    """Sends the request and reads the answer.
-
-    Raises:
-      _NoAnswerError: with the refusal, if none comes.
-    """
-    self._deadline = time.monotonic() + self._bounds.wall_seconds
-    try:
-      self._write(wire.encode(dict(header), body))
-      return wire.decode(self._read, max_body=self._bounds.artifact_bytes)
-    except wire.FrameError as error:
-      raise _NoAnswerError(_GARBLED) from error
-    except _SilenceError as error:
-      refusal = _TOO_SLOW if error.late or self._spent() else _DIED
-      raise _NoAnswerError(refusal) from error
-
-  def kill(self) -> None:
-    """Ends the child and everything in its session, and reaps it."""
-    try:
-      os.killpg(self._process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-      pass
-    self._process.wait()
-    for pipe in (self._process.stdin, self._process.stdout):
-      pipe.close()
-
-  def _spent(self) -> bool:
-    """Tells whether the child ended for having used its processor time."""
-    try:
-      status = self._process.wait(timeout=5.0)
-    except subprocess.TimeoutExpired:
-      return False
-    return status in (-signal.SIGXCPU, -signal.SIGKILL)
-
-  def _read(self, count: int) -> bytes:
-    """Reads exactly `count` bytes before the deadline."""
-    pipe = self._process.stdout.fileno()
-    data = bytearray()
-    while len(data) < count:
-      self._wait(pipe, select.POLLIN)
-      part = os.read(pipe, min(count - len(data), 1 << 16))
-      if not part:
-        raise _SilenceError(late=False)
-      data += part
-    return bytes(data)
-
-  def _write(self, data: bytes) -> None:
-    """Writes all bytes before the deadline."""
-    pipe = self._process.stdin.fileno()
-    os.set_blocking(pipe, False)
-    view = memoryview(data)
-    while view:
-      self._wait(pipe, select.POLLOUT)
-      try:
-        view = view[os.write(pipe, view) :]
-      except BlockingIOError:
-        continue
-      except BrokenPipeError:
-        raise _SilenceError(late=False) from None
-
-  def _wait(self, pipe: int, event: int) -> None:
-    """Waits until a pipe can be used, or is closed, or it is too late."""
-    left = self._deadline - time.monotonic()
-    ready = select.poll()
-    ready.register(pipe, event)
-    if left <= 0 or not ready.poll(left * 1000.0):
-      raise _SilenceError(late=True)
-
-
-class _SilenceError(Exception):
-  """The other end of a pipe gave nothing: too late, or closed."""
-
-  def __init__(self, *, late: bool) -> None:
-    super().__init__()
-    self.late = late
-
-
-def _read_answer(
+def _read_trace(
     header: dict[str, Any],
-    data: bytes,
+    body: bytes,
     advisories: tuple[findings.Finding, ...],
 ) -> Traced | Refusal:
   """Makes sense of an answer, which may be forged."""
-  if header.get("ok") is True and data:
-    return Traced(data, advisories)
-  finding = header.get("finding")
-  keys = ("rule", "message", "hint")
-  if isinstance(finding, dict) and all(
-      isinstance(finding.get(k), str) for k in keys
+  if header.get("ok") is True:
+    parts = _cut(body, header.get("sizes"))
+    if not parts or not parts[0]:
+      return _refuse_garbled()
+    data, *texts = parts
+    decode = lambda text: findings.storable(text.decode("utf-8", "replace"))
+    texts = [decode(text) for text in texts[:2]]
+    jaxpr, canonical = (*texts, "", "")[:2]
+    described = canonical_lib.from_json(header.get("canonical"), canonical)
+    return Traced(data, advisories, jaxpr, described)
+  found = _read_findings([header.get("finding")])
+  if found is None:
+    return _refuse_garbled()
+  # A source may be refused, it may not choose to be praised.
+  first = dataclasses.replace(found[0], level="contract")
+  return Refusal((first, *advisories))
+
+
+def _read_examination(
+    header: dict[str, Any], body: bytes
+) -> Examined | Refusal:
+  """Makes sense of the answer of an examiner."""
+  found = _read_findings(header.get("findings"))
+  if found is None:
+    return _refuse_garbled()
+  metrics = intrinsic.from_json(header.get("metrics"))
+  try:
+    fingerprint.from_bytes(body)
+  except ValueError:
+    return Examined(found, None, metrics)
+  return Examined(found, body, metrics)
+
+
+def _cut(body: bytes, sizes: Any) -> list[bytes]:
+  """Takes a body apart; empty if the sizes are not its own."""
+  if not isinstance(sizes, list) or not all(
+      type(size) is int and size >= 0 for size in sizes
   ):
-    text = {k: finding[k][:1000] for k in keys}
-    return Refusal((findings.contract(**text), *advisories))
-  return _GARBLED
+    return []
+  if sum(sizes) != len(body):
+    return []
+  ends = itertools.accumulate(sizes)
+  return [body[e - n : e] for e, n in zip(ends, sizes, strict=True)]
+
+
+def _read_findings(values: Any) -> tuple[findings.Finding, ...] | None:
+  """Rebuilds findings; None if they are none."""
+  if not isinstance(values, list) or len(values) > 100:
+    return None
+  found = tuple(findings.from_json(value) for value in values)
+  return None if None in found else found
 
 
 def _refuse(rule: str, message: str, hint: str) -> Refusal:
@@ -312,19 +337,57 @@ def _refuse(rule: str, message: str, hint: str) -> Refusal:
   return Refusal((findings.contract(rule, message, hint),))
 
 
-_TOO_SLOW = _refuse(
-    "time",
-    "tracing did not end within its time",
-    "a loss of a few dozen array operations traces in a fraction of a second;"
-    " avoid Python loops and huge constants",
+def _refuse_garbled() -> Refusal:
+  return _refuse(
+      "jail",
+      "the process that traced the source gave an answer that is none",
+      "do not write to standard output or tamper with the tracing process",
+  )
+
+
+_STARVED = Refusal(
+    (
+        findings.contract(
+            "machine",
+            "the machine did not give the check its time, twice; this says"
+            " nothing about the source",
+            "verify it again when the machine is less busy",
+        ),
+    ),
+    conclusive=False,
 )
+_TIME_HINT = (
+    "a loss of a few dozen array operations traces in a fraction of a second;"
+    " avoid Python loops and huge constants"
+)
+_SLOW = _refuse("time", "tracing did not end within its time", _TIME_HINT)
 _DIED = _refuse(
     "jail",
     "the process that traced the source died before it answered",
     "the source uses more memory than allowed, or does what a loss may not",
 )
-_GARBLED = _refuse(
-    "jail",
-    "the process that traced the source gave an answer that is none",
-    "do not write to standard output or tamper with the tracing process",
+_SLOW_PROGRAM = _refuse(
+    "time",
+    "compiling the program and running it on small batches did not end within"
+    " its time",
+    "use fewer and smaller array operations; sorts and scans are slow",
 )
+_DEAD_PROGRAM = _refuse(
+    "compile",
+    "the compiler died on the exported program",
+    "use fewer, simpler and smaller array operations",
+)
+_TRACE_REFUSALS: dict[child_lib.Cause, Refusal] = {
+    "cpu": _SLOW,
+    "idle": _SLOW,
+    "killed": _DIED,
+    "died": _DIED,
+    "garbled": _refuse_garbled(),
+}
+_EXAMINE_REFUSALS: dict[child_lib.Cause, Refusal] = {
+    "cpu": _SLOW_PROGRAM,
+    "idle": _SLOW_PROGRAM,
+    "killed": _DEAD_PROGRAM,
+    "died": _DEAD_PROGRAM,
+    "garbled": _DEAD_PROGRAM,
+}

@@ -23,6 +23,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_THREAD = 0x00010000
+# What a fork bomb may come to where nothing else stops it.
+_MORE_TASKS = 512
 
 _ALLOWED_CALLS = (
     # Memory.
@@ -61,15 +63,23 @@ def lock(bounds: limits.Limits) -> bool:
   """
   # Finding the library opens files, loading the filter does not.
   rules = _system_call_rules() if sys.platform == "linux" else None
+  tasks = _tasks_of_user() if sys.platform == "linux" else 0
   limit_resources(bounds)
-  if rules is None:
-    return False
-  _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-  try:
-    rules.load()
-  except OSError:
-    return False
-  return True
+  if rules is not None:
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    try:
+      rules.load()
+      return True
+    except OSError:
+      pass
+  if sys.platform == "linux":
+    # Counts the threads of all processes of a user, so it needs some room, and
+    # does not bind root. It is for want of better.
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    most = tasks + _MORE_TASKS
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+  return False
 
 
 def limit_resources(bounds: limits.Limits) -> None:
@@ -83,7 +93,8 @@ def limit_resources(bounds: limits.Limits) -> None:
     size = _address_space() + bounds.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
   else:
-    # Counts processes here; on Linux it counts threads, which jax needs.
+    # Counts processes here; on Linux it counts threads, which jax needs, and
+    # the filter forbids processes.
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
   resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
@@ -92,6 +103,18 @@ def _address_space() -> int:
   """Size of this process's address space in bytes."""
   with open("/proc/self/statm", encoding="ascii") as file:
     return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _tasks_of_user() -> int:
+  """Counts the threads of all processes of this user."""
+  count = 0
+  for entry in os.scandir("/proc"):
+    try:
+      if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
+        count += len(os.listdir(f"{entry.path}/task"))
+    except OSError:
+      continue  # It has ended, or is not ours to see.
+  return count
 
 
 def _system_call_rules() -> Any:

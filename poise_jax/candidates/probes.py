@@ -5,6 +5,8 @@ values follow from indices. No field holds NaN or infinity.
 """
 
 from collections.abc import Callable
+import dataclasses
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +19,11 @@ TOKENS = 12
 COMPONENTS = 2
 
 # Differences to the old log-probabilities: ratios inside the usual clip
-# range, at both of its ends, and far beyond.
-_DRIFT = np.array([0.0, 0.05, -0.05, np.log(1.2), np.log(0.8), 1.5, -1.5, 5.0])
+# range, close to both of its ends, and far beyond. Not at its ends, where
+# rounding decides.
+_DRIFT = np.array(
+    [0.0, 0.05, -0.05, np.log(1.195), np.log(0.805), 1.5, -1.5, 5.0]
+)
 
 
 def suite(
@@ -32,7 +37,15 @@ def suite(
   Names say what is special: `mixed` (on-policy, some succeed), `off_policy`
   (ratios around and beyond the clip), `all_fail`, `all_pass`, `all_invalid`,
   `one_valid`, `truncated`, `padded` (all lengths, one completion empty),
-  `all_masked`.
+  `all_masked`, `some_invalid`, `near_clip` (a ladder of ratios from 1/2 to 2),
+  `far_reference` (log-ratios to the reference of up to ±6), `mismatch` (the
+  sampler off by up to a factor of 8), `stale` (nine updates old, the drift
+  grows along the completion), `small_spread` (graded rewards, deviations below
+  0.1), `streams` (rewards that are a sum of components, some negative),
+  `failed_streams` and `solved_streams` (the same where nobody, everybody is
+  correct), `lone_success` (one in the whole batch), `sure` and `surer`
+  (hardly any entropy twice, the end of the run), `unsure` (a lot, the
+  beginning).
 
   Args:
     prompts: P.
@@ -76,7 +89,34 @@ def suite(
       ),
       "all_masked": lambda: make(never, never, never),
   }
-  return {name: build() for name, build in builders.items()}
+  batches = {name: build() for name, build in builders.items()}
+  far = _spread(prompts, group_size, tokens)
+  base = make(mixed, always, some)
+  whole = make(mixed, always, full)
+  graded = 0.5 + 0.02 * ((3 * p + g) % 5)
+  brief = 1.0 - some / tokens
+  drifted = 0.4 * far * np.linspace(0.0, 1.0, tokens)
+  return batches | {
+      "some_invalid": make(mixed * (1 - halved), 1 - halved, some),
+      "near_clip": _moved(whole, 1.0, old_logprobs=-np.log(2.0) * far),
+      "far_reference": _moved(base, 0.0, ref_logprobs=6.0 * far),
+      "mismatch": _moved(base, 0.0, sampler_logprobs=np.log(8.0) * far),
+      "stale": _moved(
+          base, 9.0, old_logprobs=drifted, sampler_logprobs=1.3 * drifted
+      ),
+      "small_spread": dataclasses.replace(
+          base, rewards=_f32(graded), progress=_f32(0.5)
+      ),
+      "streams": _with_streams(
+          make(mixed * (1 - halved), 1 - halved, some), brief
+      ),
+      "failed_streams": _with_streams(make(never, 1 - halved, some), brief),
+      "solved_streams": _with_streams(make(always, always, some), brief),
+      "lone_success": make(first * (p == 0), always, some),
+      "sure": _at(base, scale=0.02, step=900, progress=0.99),
+      "surer": _at(base, scale=0.01, step=950, progress=0.995),
+      "unsure": _at(base, scale=4.0, step=0, progress=0.0),
+  }
 
 
 def _batch(
@@ -115,6 +155,70 @@ def _batch(
       step=jnp.asarray(3, jnp.int32),
       progress=_f32(0.25),
   )
+
+
+def _moved(
+    batch: types.RolloutBatch, staleness: float, **away: np.ndarray
+) -> types.RolloutBatch:
+  """Sets log-probabilities so far away from those of the policy."""
+  mask = np.asarray(batch.completion_mask)
+  logprobs = np.asarray(batch.logprobs)
+  # Nothing is more likely than certain.
+  fields = {
+      name: _f32(np.minimum(logprobs + shift, 0.0) * mask)
+      for name, shift in away.items()
+  }
+  if "old_logprobs" in away and "sampler_logprobs" not in away:
+    fields["sampler_logprobs"] = fields["old_logprobs"]
+  age = np.full(batch.rewards.shape, staleness)
+  return dataclasses.replace(batch, staleness=_f32(age), **fields)
+
+
+def _with_streams(
+    batch: types.RolloutBatch, brief: np.ndarray
+) -> types.RolloutBatch:
+  """Rewards correctness, format and brevity, and punishes a bad format."""
+  streams = np.array(batch.reward_components)
+  if streams.shape[2] > 2:
+    streams[..., 2] = brief
+  valid = np.asarray(batch.format_valid)
+  rewards = np.asarray(batch.correct) + 0.2 * brief - 0.5 * (1.0 - valid)
+  return dataclasses.replace(
+      batch, rewards=_f32(rewards), reward_components=_f32(streams)
+  )
+
+
+def _at(
+    batch: types.RolloutBatch, *, scale: float, step: int, progress: float
+) -> types.RolloutBatch:
+  """Scales how unsure the policy is, at another point of the run."""
+  logprobs = np.asarray(batch.logprobs)
+  apart = {
+      name: _f32(
+          scale * logprobs + (np.asarray(getattr(batch, name)) - logprobs)
+      )
+      for name in ("old_logprobs", "sampler_logprobs", "ref_logprobs")
+  }
+  return dataclasses.replace(
+      batch,
+      logprobs=_f32(scale * logprobs),
+      entropy=_f32(scale * np.asarray(batch.entropy)),
+      step=jnp.asarray(step, jnp.int32),
+      progress=_f32(progress),
+      **apart,
+  )
+
+
+def _spread(p: int, g: int, t: int) -> np.ndarray:
+  """Numbers from -1 to 1, evenly spaced, each once, neighbours far apart."""
+  count = p * g * t
+  stride = next(
+      s
+      for s in range(int(0.38 * count) + 1, 2 * count + 2)
+      if math.gcd(s, count) == 1
+  )
+  order = stride * np.arange(count) % count
+  return (2.0 * order / max(count - 1, 1) - 1.0).reshape(p, g, t)
 
 
 def _pattern(p: int, g: int, t: int, *, modulus: int) -> np.ndarray:

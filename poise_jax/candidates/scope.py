@@ -3,7 +3,8 @@
 The syntax gate refuses every other name; the child executes the source in a
 namespace that holds nothing else. Left out on purpose: whatever reads files,
 runs Python later (callbacks, `vectorize`), draws random numbers, loops for a
-number of steps that is not known, or lowers to a library call.
+number of steps that is not known, lowers to a library call, or depends on where
+in memory something lies (sets of functions, the text of an object).
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ ATOM_MODULES = (
 
 BUILTINS = frozenset(
     "abs all any bool dict enumerate float int len list max min range reversed"
-    " round set sorted str sum tuple zip".split()
+    " round sorted str sum tuple zip".split()
 )
 
 JNP = frozenset(
@@ -84,6 +85,9 @@ METHODS = frozenset(
 
 BATCH_FIELDS = frozenset(f.name for f in dataclasses.fields(types.RolloutBatch))
 
+# What f-strings call; no source can name it.
+TEXT = "__text__"
+
 ROOTS = frozenset({"jnp", "jax", *ATOM_MODULES})
 NAMESPACES = ROOTS | {"jax.nn", "jax.lax"}
 
@@ -120,7 +124,7 @@ def namespace() -> dict[str, Any]:
   builtins = (
       __builtins__ if isinstance(__builtins__, dict) else vars(__builtins__)
   )
-  subset = {name: builtins[name] for name in BUILTINS}
+  subset = {name: builtins[name] for name in BUILTINS} | {"str": text}
   package = python_types.SimpleNamespace(
       Array=jax.Array, nn=_subset(jax.nn, NN), lax=_subset(jax.lax, LAX)
   )
@@ -131,10 +135,25 @@ def namespace() -> dict[str, Any]:
   return {
       "__builtins__": subset,
       "__name__": "candidate",
+      TEXT: text,
       "jnp": _subset(jnp, JNP),
       "jax": package,
       **modules,
   }
+
+
+def text(value: Any = "") -> str:
+  """Stands for `str`, in calls and in f-strings; of plain values only.
+
+  Raises:
+    TypeError: for others, whose text may hold an address.
+  """
+  if type(value) not in (str, int, float, bool, type(None)):
+    raise TypeError(
+        f"the text of a {type(value).__name__} is not available; only that of"
+        " names and numbers is"
+    )
+  return str(value)
 
 
 def _subset(module: Any, names: frozenset[str]) -> python_types.SimpleNamespace:

@@ -5,7 +5,7 @@ not what the trainer's safety rests on: the jail holds without it.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import difflib
 import functools
 import math
@@ -46,9 +46,7 @@ _EXPRESSIONS = (
     ast.Lambda,
     ast.IfExp,
     ast.Dict,
-    ast.Set,
     ast.ListComp,
-    ast.SetComp,
     ast.DictComp,
     ast.GeneratorExp,
     ast.Compare,
@@ -82,7 +80,7 @@ _PARTS = (
 )
 _TOP_LEVEL = (ast.FunctionDef, ast.Assign, ast.AnnAssign, ast.Expr, ast.Pass)
 
-_Fault = tuple[str, str, str]
+_Fault = tuple[str, str, str | Callable[[], str]]
 
 
 def check(source: str) -> tuple[findings.Finding, ...]:
@@ -100,11 +98,17 @@ def check(source: str) -> tuple[findings.Finding, ...]:
       (getattr(node, "lineno", 0), getattr(node, "col_offset", 0), fault)
       for node, fault in _faults(tree)
   ]
-  found = []
-  for line, _, (rule, message, hint) in sorted(faults):
+  found: dict[findings.Finding, None] = {}
+  for line, _, (rule, message, hint) in sorted(
+      faults, key=lambda fault: (*fault[:2], *fault[2][:2])
+  ):
     where = f"line {line}: " if line else ""
-    found.append(findings.contract(rule, where + message, hint))
-  return tuple(dict.fromkeys(found))[:MAX_FINDINGS]
+    # Only now, as it takes time: a text may have thousands of faults.
+    advice = hint if isinstance(hint, str) else hint()
+    found[findings.contract(rule, where + message, advice)] = None
+    if len(found) == MAX_FINDINGS:
+      break
+  return tuple(found)
 
 
 def _parse(source: str) -> ast.Module:
@@ -211,9 +215,15 @@ def _attribute(node: ast.AST) -> _Fault | None:
     name, allowed = node.attr, scope.METHODS | scope.BATCH_FIELDS
   if name in allowed:
     return None
-  close = difflib.get_close_matches(name, sorted(allowed), n=3)
+  suggest = functools.partial(_suggest, name, allowed)
+  return "scope", f"`{name}` is not available", suggest
+
+
+def _suggest(name: str, allowed: frozenset[str]) -> str:
+  """Says what may have been meant."""
+  close = difflib.get_close_matches(name[:80], sorted(allowed), n=3)
   hint = f"did you mean {' or '.join(close)}? " if close else ""
-  return "scope", f"`{name}` is not available", hint + _SCOPE_HINT
+  return hint + _SCOPE_HINT
 
 
 def _target(node: ast.AST) -> _Fault | None:
@@ -328,6 +338,8 @@ def _words(node: ast.AST) -> str:
       "Raise": "a raise statement",
       "Global": "a global statement",
       "Nonlocal": "a nonlocal statement",
+      "Set": "a set, whose order varies,",
+      "SetComp": "a set, whose order varies,",
   }
   kind = type(node).__name__
   return names.get(kind, f"`{kind}`")

@@ -6,16 +6,18 @@ vector-Jacobian product of the loss. Source locations are left out, so the
 bytes depend on the program alone.
 """
 
+import ast
 from collections.abc import Callable, Mapping
 import dataclasses
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import export
 from jax.extend import core as jex_core
 import jax.numpy as jnp
+import jaxlib
 
 from poise_jax import types
 from poise_jax.candidates import (
@@ -26,12 +28,16 @@ from poise_jax.candidates import (
     returns,
     scope,
 )
+from poise_jax.candidates import canonical as canonical_lib
 
 MAX_HPARAMS = 64
+MAX_DECLARED = 16
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 # Sizes that differ from each other and from those of every probe.
 _ODD_SIZES = {"P": 3, "G": 5, "T": 7, "K": 3}
+_DECLARED = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _CONSTRAINTS = ("P>=1", "G>=2", "T>=1", "K>=2")
 _FORBIDDEN_PRIMITIVES = (
     (
@@ -53,12 +59,35 @@ _FORBIDDEN_PRIMITIVES = (
 )
 
 
+class Transcript(NamedTuple):
+  """An artifact, and the traced loss as text.
+
+  Attributes:
+    data: the artifact.
+    jaxpr: the operations of the loss, one a line.
+    canonical: the loss, however it was written; None if that cannot be told.
+  """
+
+  data: bytes
+  jaxpr: str
+  canonical: canonical_lib.Canonical | None
+
+
+class _Loss(NamedTuple):
+  """The exported loss, the names of its metrics, its operations."""
+
+  exported: bytes
+  metrics: list[str]
+  jaxpr: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
   """What executing a source defines."""
 
   hparams: dict[str, float]
   neutral: dict[str, float] | None
+  declares: list[str]
   init: Callable[..., Any]
   loss: Callable[..., Any]
 
@@ -70,6 +99,19 @@ def trace(
     group_size: int,
     fallback_shape: tuple[int, int] | None = None,
 ) -> bytes:
+  """Makes the artifact of a source, see `transcribe`."""
+  return transcribe(
+      source, bounds, group_size=group_size, fallback_shape=fallback_shape
+  ).data
+
+
+def transcribe(
+    source: str,
+    bounds: limits.Limits,
+    *,
+    group_size: int,
+    fallback_shape: tuple[int, int] | None = None,
+) -> Transcript:
   """Executes a source, traces its functions, packs the artifact.
 
   The sizes P, G, T and K stay symbols if the loss allows; else P and T; else,
@@ -81,18 +123,18 @@ def trace(
   """
   program = execute(source)
   init, state = _trace_init(program, bounds)
-  shapes, loss, metrics = _trace_loss(
-      program, state, bounds, group_size, fallback_shape
-  )
+  shapes, loss = _trace_loss(program, state, bounds, group_size, fallback_shape)
   metadata = artifact.Metadata(
       hparams=program.hparams,
       neutral=program.neutral,
+      declares=program.declares,
       shapes=shapes,
       state={k: (list(v.shape), v.dtype.name) for k, v in state.items()},
-      metrics=metrics,
+      metrics=loss.metrics,
       jax_version=jax.__version__,
+      jaxlib_version=jaxlib.__version__,
   )
-  data = artifact.pack(metadata, loss, bytes(init.serialize()))
+  data = artifact.pack(metadata, loss.exported, bytes(init.serialize()))
   if len(data) > bounds.artifact_bytes:
     raise findings.RefusedError(
         "artifact-size",
@@ -100,18 +142,31 @@ def trace(
         "build large constants from jnp.arange and arithmetic; use"
         " jax.lax.scan instead of a loop that is written out",
     )
-  return data
+  return Transcript(data, loss.jaxpr, _canonical(program, shapes))
+
+
+def _canonical(
+    program: Program, shapes: Mapping[str, int | str]
+) -> canonical_lib.Canonical | None:
+  """Writes a loss that can be traced in canonical form, if that is possible."""
+  fixed = {k: v for k, v in shapes.items() if isinstance(v, int)}
+  sizes = dict(canonical_lib.SIZES) | fixed
+  try:
+    found = canonical_lib.of(program.hparams, program.init, program.loss, sizes)
+  except Exception:  # Worth knowing, no more: what it says is not relied on.
+    return None
+  return found if len(found.text) <= limits.TEXT_BYTES else None
 
 
 def execute(source: str) -> Program:
-  """Runs the module text and reads the four names it must or may define.
+  """Runs the module text and reads the names that it must or may define.
 
   Raises:
     findings.RefusedError: if it raises, or a name is missing or malformed.
   """
   namespace = scope.namespace()
   with explain.blaming("execute", "the source raises when it is executed"):
-    exec(compile(source, explain.FILE, "exec"), namespace)
+    exec(compile(_plain_text(source), explain.FILE, "exec"), namespace)
   for name in ("init", "loss"):
     if not callable(namespace.get(name)):
       raise findings.RefusedError(
@@ -131,7 +186,37 @@ def execute(source: str) -> Program:
             f"`NEUTRAL` names {name!r}, which `HPARAMS` does not",
             "NEUTRAL gives other values for some of HPARAMS",
         )
-  return Program(hparams, neutral, namespace["init"], namespace["loss"])
+  return Program(
+      hparams,
+      neutral,
+      _declared(namespace.get("DECLARES", ())),
+      namespace["init"],
+      namespace["loss"],
+  )
+
+
+def _plain_text(source: str) -> ast.Module:
+  """Parses a source and has its f-strings use `scope.text`."""
+  tree = ast.parse(source, explain.FILE)
+  for node in ast.walk(tree):
+    if isinstance(node, ast.FormattedValue):
+      convert = ast.Name(scope.TEXT, ast.Load())
+      node.value = ast.Call(convert, [node.value], [])
+  return ast.fix_missing_locations(tree)
+
+
+def _declared(value: Any) -> list[str]:
+  """Checks the names of the properties that the source claims."""
+  is_list = isinstance(value, (tuple, list)) and len(value) <= MAX_DECLARED
+  if not is_list or not all(
+      type(name) is str and _DECLARED.fullmatch(name) for name in value
+  ):
+    raise findings.RefusedError(
+        "contract",
+        f"`DECLARES` is not a tuple of at most {MAX_DECLARED} names",
+        'write DECLARES = ("zero_sum",) with names of properties',
+    )
+  return list(dict.fromkeys(value))
 
 
 def _constants(name: str, value: Any) -> dict[str, float]:
@@ -171,7 +256,7 @@ def _trace_loss(
     bounds: limits.Limits,
     group_size: int,
     fallback_shape: tuple[int, int] | None,
-) -> tuple[dict[str, int | str], bytes, list[str]]:
+) -> tuple[dict[str, int | str], _Loss]:
   """Exports `loss` with the most general sizes that it can be traced with."""
   prompts, tokens = fallback_shape or (4, 12)
   concrete = {"P": prompts, "G": group_size, "T": tokens, "K": 2}
@@ -183,7 +268,7 @@ def _trace_loss(
   first = None
   for shapes in choices:
     try:
-      exported, metrics = _export_loss(program, state, bounds, shapes)
+      loss = _export_loss(program, state, bounds, shapes)
     except findings.RefusedError as error:
       first = first or error
       # Other rules do not depend on the sizes.
@@ -200,7 +285,7 @@ def _trace_loss(
         "let jnp infer sizes: reduce over axes, use *_like functions and"
         " broadcasting",
     )
-  return shapes, exported, metrics
+  return shapes, loss
 
 
 def _export_loss(
@@ -208,7 +293,7 @@ def _export_loss(
     state: dict[str, Any],
     bounds: limits.Limits,
     shapes: Mapping[str, int | str],
-) -> tuple[bytes, list[str]]:
+) -> _Loss:
   """Exports `loss` at given sizes, after a look at its operations."""
   metric_names: list[str] = []
 
@@ -247,7 +332,9 @@ def _export_loss(
     jax.eval_shape(loss, *specs[:2], batch_specs(odd))
     exported = export.export(jitted, platforms=PLATFORMS)(*specs)
   with explain.blaming("gradient", "`loss` cannot be differentiated"):
-    return bytes(exported.serialize(vjp_order=1)), metric_names
+    data = bytes(exported.serialize(vjp_order=1))
+  text = traced.jaxpr.pretty_print(source_info=False, use_color=False)
+  return _Loss(data, metric_names, _ADDRESS.sub("0x", text))
 
 
 def batch_specs(shapes: Mapping[str, int | str]) -> dict[str, Any]:

@@ -1,10 +1,24 @@
 """The gate between whoever writes losses and whoever trains with them."""
 
+from collections.abc import Callable
 import dataclasses
+import time
 
-from poise_jax import types
-from poise_jax.candidates import artifact, contract, findings, probes, syntax
+from poise_jax.candidates import artifact as artifact_lib
+from poise_jax.candidates import canonical as canonical_lib
+from poise_jax.candidates import (
+    findings,
+    fingerprint,
+    intrinsic,
+    limits,
+    probes,
+    rediscovery,
+    syntax,
+)
 from poise_jax.candidates import jail as jail_lib
+from poise_jax.candidates import known as known_lib
+
+Gate = Callable[[str], tuple[findings.Finding, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,10 +27,21 @@ class Verdict:
 
   Attributes:
     ok: whether it may be trained.
-    findings: what was found; empty, or advisory, if `ok`.
+    findings: what was found; none of level contract if `ok`.
     artifact: the exported program, None unless `ok`.
     artifact_sha256: its hash, None unless `ok`.
     hparams: the constants that the source declares, empty unless `ok`.
+    metadata: the header of the artifact, None unless `ok`.
+    jaxpr: the traced loss as text, None unless `ok`.
+    canonical: the loss however it was written, with its hashes; None unless
+      `ok`, or where it has no canonical form.
+    fingerprint: its gradients on the probes, packed; None unless `ok`, or if
+      they are too many.
+    metrics: what can be told of it without training; None unless `ok`.
+    nearest: known algorithms beside it, the nearest first; empty unless `ok`
+      and compared.
+    conclusive: whether it says something about the source. If not, the machine
+      was too busy to tell; store nothing, verify again later.
   """
 
   ok: bool
@@ -24,84 +49,139 @@ class Verdict:
   artifact: bytes | None = None
   artifact_sha256: str | None = None
   hparams: dict[str, float] = dataclasses.field(default_factory=dict)
+  metadata: artifact_lib.Metadata | None = None
+  jaxpr: str | None = None
+  canonical: canonical_lib.Canonical | None = None
+  fingerprint: bytes | None = None
+  metrics: intrinsic.Metrics | None = None
+  nearest: tuple[rediscovery.Match, ...] = ()
+  conclusive: bool = True
+
+  @property
+  def rediscovery(self) -> str:
+    """What it is in words, such as "equals bn_grpo"; empty if not compared."""
+    return rediscovery.verdict(self.nearest) if self.nearest else ""
 
 
 def verify(
-    source: str,
+    source: str | bytes,
     jail: jail_lib.Jail,
     *,
+    parent: bytes | None = None,
+    known: known_lib.Library | None = None,
+    must_learn: bool = True,
     group_size: int = probes.GROUP_SIZE,
     fallback_shape: tuple[int, int] | None = None,
+    gate: Gate = syntax.check,
 ) -> Verdict:
   """Takes a source through syntax gate, jail, screen and contract.
 
-  The verdict is a function of the source (and of the limits of the jail):
-  neither its findings nor the artifact vary between runs.
+  A conclusive verdict is a function of the arguments (and of the limits of the
+  jail): neither its findings nor the artifact vary between runs. It takes at
+  most `jail.bounds.verify_seconds`, and the moment that killing takes.
 
   Args:
-    source: any text.
-    jail: with a warm child it takes about a second.
+    source: any text; bytes are taken for UTF-8.
+    jail: with warm children it takes about a second.
+    parent: packed fingerprint of the loss that its NEUTRAL leads back to; not
+      checked without.
+    known: algorithms to compare it with.
+    must_learn: refuse a loss that does not solve a bandit; False is for those
+      that are measured because they cannot work.
     group_size: completions of a prompt; matters only to a loss that cannot be
       traced with an unknown size.
     fallback_shape: (prompts, tokens) of the trainer. Without it, a loss that
       cannot be traced with unknown sizes is refused.
+    gate: what looks at the text; another one only to test the jail.
 
   Returns:
     The verdict. No source makes this raise.
 
   Raises:
-    jail_lib.JailError: if the jail does not work at all.
+    jail_lib.JailError: if the jail does not work at all, or is not complete
+      although it must be.
   """
-  faults = syntax.check(source)
+  deadline = time.monotonic() + jail.bounds.verify_seconds
+  try:
+    source, encoded = _decode(source)
+    faults = gate(source)
+  except findings.RefusedError as error:
+    faults = (error.finding,)
   if faults:
     return Verdict(False, faults)
-  outcome = jail.trace(
-      source.encode("utf-8"),
+  traced = jail.trace(
+      encoded,
       group_size=group_size,
       fallback_shape=fallback_shape,
+      deadline=deadline,
   )
-  if isinstance(outcome, jail_lib.Refusal):
-    return Verdict(False, outcome.findings)
+  if isinstance(traced, jail_lib.Refusal):
+    return _refusal(traced)
   try:
-    parts = artifact.read(outcome.data)
-    algorithm = artifact.algorithm(parts, "candidate")
-    found = contract.check(algorithm, _probes(parts, group_size))
+    metadata = artifact_lib.header(traced.data)
   except findings.RefusedError as error:
-    found = (error.finding,)
-  except Exception as error:  # XLA may refuse what nobody foresaw.
-    found = (_not_runnable(error),)
-  found += outcome.findings
+    return Verdict(False, (error.finding, *traced.findings))
+  examined = jail.examine(
+      traced.data, parent=parent, must_learn=must_learn, deadline=deadline
+  )
+  if isinstance(examined, jail_lib.Refusal):
+    return _refusal(examined)
+  found = examined.findings + traced.findings
   if any(f.level == "contract" for f in found):
     return Verdict(False, found)
   return Verdict(
-      True,
-      found,
-      outcome.data,
-      artifact.sha256(outcome.data),
-      dict(parts.metadata.hparams),
+      ok=True,
+      findings=found,
+      artifact=traced.data,
+      artifact_sha256=artifact_lib.sha256(traced.data),
+      hparams=dict(metadata.hparams),
+      metadata=metadata,
+      jaxpr=traced.jaxpr,
+      canonical=traced.canonical,
+      fingerprint=examined.fingerprint,
+      metrics=_completed(examined.metrics, traced.canonical),
+      nearest=_nearest(examined.fingerprint, known),
   )
 
 
-def _probes(
-    parts: artifact.Artifact, group_size: int
-) -> dict[str, types.RolloutBatch]:
-  """Builds probes of a shape that the artifact accepts."""
-  sizes = {
-      "P": probes.PROMPTS,
-      "G": group_size,
-      "T": probes.TOKENS,
-      "K": probes.COMPONENTS,
-  }
-  fixed = {k: v for k, v in parts.metadata.shapes.items() if isinstance(v, int)}
-  sizes |= fixed
-  return probes.suite(sizes["P"], sizes["G"], sizes["T"], sizes["K"])
+def _completed(
+    metrics: intrinsic.Metrics | None, described: canonical_lib.Canonical | None
+) -> intrinsic.Metrics | None:
+  """Adds the length of the description to what the examiner measured."""
+  if metrics is None or described is None:
+    return metrics
+  names = ("operations", "constants", "bits")
+  lengths = {name: getattr(described, name) for name in names}
+  return dataclasses.replace(metrics, **lengths)
 
 
-def _not_runnable(error: Exception) -> findings.Finding:
-  """Words an error of the compiler; its text may hold addresses."""
-  return findings.contract(
-      "compile",
-      "the exported program does not compile or run:"
-      f" {type(error).__name__}",
-      "use simpler array operations",
-  )
+def _nearest(
+    packed: bytes | None, known: known_lib.Library | None
+) -> tuple[rediscovery.Match, ...]:
+  """Compares with known algorithms seen on the same probes."""
+  if packed is None or known is None:
+    return ()
+  found = fingerprint.from_bytes(packed)
+  if found.suite != known.suite:
+    return ()
+  return rediscovery.nearest(found, known)
+
+
+def _refusal(refusal: jail_lib.Refusal) -> Verdict:
+  return Verdict(False, refusal.findings, conclusive=refusal.conclusive)
+
+
+def _decode(source: str | bytes) -> tuple[str, bytes]:
+  """Gives a source as text and as UTF-8, if it is not too long."""
+  if len(source) > limits.SOURCE_BYTES:
+    # Before anything is made of it that is as large again.
+    raise findings.RefusedError(
+        "source-size",
+        f"the source is longer than the limit of {limits.SOURCE_BYTES} bytes",
+        "keep the constants, init and loss; drop the rest",
+    )
+  with findings.refusing(
+      "encoding", "not text", "write the source as plain UTF-8"
+  ):
+    text = source.decode("utf-8") if isinstance(source, bytes) else source
+    return text, text.encode("utf-8")

@@ -7,7 +7,7 @@ function of the configuration and of the steps before it, the archive ends up
 the same as without the interruption.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -19,7 +19,8 @@ from poise_jax import types
 from poise_jax.archive import records, store
 from poise_jax.candidates import artifact, verification
 from poise_jax.candidates import jail as jail_lib
-from poise_jax.discovery import executors, leaderboard, pairing, trial
+from poise_jax.candidates import known as known_lib
+from poise_jax.discovery import executors, leaderboard, pairing, trial, twins
 from poise_jax.discovery import progress as progress_lib
 from poise_jax.evaluation import statistics
 from poise_jax.tasks import arithmetic
@@ -135,29 +136,45 @@ class Campaign:
   def admit(self, index: int, draft: Draft) -> records.Candidate:
     """Verifies a draft and stores it as the `index`-th candidate.
 
-    A draft that fails, or compiles to a program that the campaign already has,
-    is stored as not accepted, with the reason.
+    A draft that fails is stored as not accepted, with the reason; so is a
+    generated one that does what the campaign already has, as its twin.
+
+    Raises:
+      jail_lib.JailError: if the machine could not verify it; nothing is stored
+        then, and the search may be continued later.
     """
     if (known := self.stored(index)) is not None:
       return known
     self.progress.stage(draft.name, "verify")
+    # Halves of surrogate pairs, which no archive can hold.
+    source = draft.source.encode("utf-8", "replace").decode("utf-8")
+    by_id = {candidate.id: candidate for candidate in self.candidates}
+    first = by_id.get((*draft.parents, "")[0])
     verdict = verification.verify(
-        draft.source,
+        source,
         self._jail,
+        parent=None if first is None else first.fingerprint,
+        known=known_lib.catalogue(),
+        must_learn=draft.role != "canary",
         group_size=self.laboratory.budget.train.group_size,
     )
-    findings = [finding.to_json() for finding in verdict.findings]
-    twin = self._twin(verdict.artifact_sha256, self.candidates)
+    if not verdict.conclusive:
+      raise jail_lib.JailError(verdict.findings[0].message)
+    found = [finding.to_json() for finding in verdict.findings]
+    twin = None
+    if draft.role == "generated" and verdict.ok:
+      twin = twins.find(verdict, self.candidates)
     if twin is not None:
-      findings.append(
+      found.append(
           {
               "level": "contract",
               "rule": "twin",
-              "message": f"compiles to the same program as {twin.name}",
+              "message": f"{twin[1]} {twin[0].name}",
               "hint": "change the algorithm, not only its text",
           }
       )
     accepted = verdict.ok and twin is None
+    canonical = verdict.canonical
     candidate = records.Candidate(
         id=f"{self.id}-{index:03d}",
         campaign_id=self.id,
@@ -166,30 +183,30 @@ class Campaign:
         role=draft.role,
         generation=draft.generation,
         parents=draft.parents,
-        source=draft.source,
-        source_sha256=records.sha256(draft.source),
+        source=source,
+        source_sha256=records.sha256(source),
         mechanisms=draft.mechanisms,
         rationale=draft.rationale,
         accepted=accepted,
-        findings=tuple(findings),
+        findings=tuple(found),
         artifact=verdict.artifact if accepted else None,
         artifact_sha256=verdict.artifact_sha256 if accepted else None,
         hparams=verdict.hparams if accepted else {},
         created_at=records.now(),
+        jaxpr=verdict.jaxpr,
+        canonical=canonical and canonical.text,
+        canonical_sha256=canonical and canonical.digest,
+        structure_sha256=canonical and canonical.structure,
+        fingerprint=verdict.fingerprint,
+        intrinsic=verdict.metrics and dataclasses.asdict(verdict.metrics) or {},
+        nearest=tuple(match.to_json() for match in verdict.nearest),
+        twin_of=twin and twin[0].id,
     )
     self.archive.add_candidate(candidate)
     # Goes on with what a resumed search will read: JSON sorts keys, and the
     # words of a reflection follow their order.
     self._stored = self._read()
     return self._stored[index]
-
-  def _twin(
-      self, digest: str | None, candidates: Collection[records.Candidate]
-  ) -> records.Candidate | None:
-    for candidate in candidates:
-      if digest is not None and candidate.artifact_sha256 == digest:
-        return candidate
-    return None
 
   def evaluate(
       self,
@@ -201,17 +218,39 @@ class Campaign:
 
     Several trials run at once; each is stored as soon as it is done.
     """
+    # Seed by seed, so that neighbours compile different losses. One trial of a
+    # twin is left to `replicate`.
+    runs = [(c, s) for s in range(seeds) for c in candidates]
+    self._evaluate([(c, s) for c, s in runs if s or c.twin_of is None], split)
+
+  def replicate(
+      self,
+      candidates: Sequence[records.Candidate],
+      planned: Callable[[records.Candidate], int],
+      split: arithmetic.Split,
+  ) -> None:
+    """Measures the originals of twins once more, with another seed for each.
+
+    See `twins.replicas`, and there for `planned`.
+    """
+    runs = twins.replicas(candidates, self.candidates, planned)
+    self._evaluate(list(runs), split)
+
+  def _evaluate(
+      self,
+      runs: Sequence[tuple[records.Candidate, int]],
+      split: arithmetic.Split,
+  ) -> None:
+    """Trains and scores candidates with one seed each, if that is not done."""
     steps = self.laboratory.budget.train.steps
     jobs = []
-    # Seed by seed, so that neighbours compile different losses.
-    for seed in range(seeds):
-      for candidate in candidates:
-        key = self.laboratory.key(candidate, split, seed)
-        digest = records.sha256(records.canonical_json(key))
-        if not candidate.accepted or self.archive.evaluation(digest):
-          self.progress.advance(steps)
-        else:
-          jobs.append((candidate, seed, key, digest))
+    for candidate, seed in runs:
+      key = self.laboratory.key(candidate, split, seed)
+      digest = records.sha256(records.canonical_json(key))
+      if not candidate.accepted or self.archive.evaluation(digest):
+        self.progress.advance(steps)
+      else:
+        jobs.append((candidate, seed, key, digest))
     if jobs and not self._warm:
       self.progress.stage("policy", "compile")
       self.laboratory.warm_up(self._algorithm(self.candidates[0]))

@@ -11,7 +11,7 @@ from poise_jax.evaluation import statistics
 
 SEARCH_SPLIT = "search"
 _PRIOR_DOF = 4.0
-Status = Literal["scored", "diverged", "rejected", "pending"]
+Status = Literal["scored", "diverged", "rejected", "twin", "pending"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Standing:
     name: of the candidate.
     role: root, canary or generated.
     parents: ids, most important first.
-    status: rejected by verification; pending, not evaluated yet; diverged with
+    status: rejected by verification; twin, does what another one does, which
+      was measured once more instead; pending, not evaluated yet; diverged with
       at least one seed (a mean over the luckier seeds would flatter it); or
       scored.
     overall_mean: mean over seeds, None unless scored.
@@ -188,6 +189,8 @@ def _standing(
 def _status(
     candidate: records.Candidate, runs: Sequence[records.Evaluation]
 ) -> Status:
+  if candidate.twin_of is not None:
+    return "twin"
   if not candidate.accepted:
     return "rejected"
   if not runs:

@@ -9,6 +9,7 @@ import numpy as np
 
 from poise_jax.algorithms import catalog
 from poise_jax.archive import records, store
+from poise_jax.candidates import fingerprint as fingerprints
 from poise_jax.candidates import jail as jail_lib
 from poise_jax.discovery import (
     budgets,
@@ -93,6 +94,10 @@ class SearchConfig:
           f" {self.root_seeds}"
       )
     return self
+
+  def planned(self, candidate: records.Candidate) -> int:
+    """Training seeds that a candidate gets, its twins apart."""
+    return self.child_seeds if candidate.generation else self.root_seeds
 
   @property
   def trials(self) -> int:
@@ -185,6 +190,7 @@ def run(
       parents = _choose_parents(campaign, config, generation)
       children = _make_children(campaign, config, generation, parents)
       campaign.evaluate(children, config.child_seeds, arithmetic.Split.SEARCH)
+      campaign.replicate(children, config.planned, arithmetic.Split.SEARCH)
       _reflect(campaign, children)
   return campaign_id
 
@@ -282,6 +288,8 @@ def _node(
       seeds=len(runs),
       set_scores={name: mean[name] for name in sets},
       genome=genomes.from_json(candidate.mechanisms["genome"]),
+      fingerprint=candidate.fingerprint
+      and fingerprints.from_bytes(candidate.fingerprint),
       features={name: mean[name] for name in features},
   )
 

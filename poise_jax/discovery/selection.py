@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from poise_jax.candidates import fingerprint as fingerprints
 from poise_jax.discovery import genome as genomes
 from poise_jax.discovery import potential
 
@@ -39,6 +40,7 @@ class Node:
     seeds: number of seeds behind `overall`, at least 1.
     set_scores: score of each problem set; the same sets for every node.
     genome: its description, None if it has none.
+    fingerprint: its gradients on the probes, None if it has none.
     features: further numbers for the Gaussian process, such as final entropy
       or response length; one missing in a node counts as the mean.
   """
@@ -49,6 +51,7 @@ class Node:
   seeds: int
   set_scores: Mapping[str, float]
   genome: genomes.Genome | None = None
+  fingerprint: fingerprints.Fingerprint | None = None
   features: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -94,8 +97,11 @@ class Selection(NamedTuple):
 Distance = Callable[[Node, Node], float]
 
 
-def genome_distance(a: Node, b: Node) -> float:
-  """Distance of two descriptions; 1 if one of them has none."""
+def distance(a: Node, b: Node) -> float:
+  """Distance of what two losses do, else of their descriptions; at most 1."""
+  one, other = a.fingerprint, b.fingerprint
+  if one is not None and other is not None and one.suite == other.suite:
+    return fingerprints.distance(one, other)
   if a.genome is None or b.genome is None:
     return 0.0 if a.genome is b.genome else 1.0
   return genomes.distance(a.genome, b.genome)
@@ -355,7 +361,7 @@ def select(
     *,
     count: int,
     weights: Weights,
-    distance: Distance = genome_distance,
+    distance: Distance = distance,
 ) -> Selection:
   """Chooses the parents of a round.
 

@@ -72,8 +72,9 @@ def attend_gpu(
   one as a bias. Not run on a GPU by the tests of this project: they check
   which calls cuDNN is given, and the XLA path on CPU.
   """
-  name = "cudnn" if fits_cudnn(queries, keys) else "xla"
-  return _dot_product(name, queries, keys, values, mask, causal)
+  if fits_cudnn(queries, keys):
+    return _dot_product("cudnn", queries, keys, values, mask, causal)
+  return in_query_blocks(attend_xla)(queries, keys, values, mask, causal)
 
 
 def in_query_blocks(

@@ -8,7 +8,7 @@ functions, where the frozen params are an argument like any other:
 
     @jax.jit
     def step(adapters, opt_state, params, rows):
-      tuned = lambda a: score(lora.merge(params, a, options), *rows)
+      tuned = lambda a: score(lora.merge(params, a, options), rows)
       ...  # differentiate with respect to adapters, update them
 
 Rollouts and exports take `lora.merge(params, adapters, options)`, which are

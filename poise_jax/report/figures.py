@@ -31,6 +31,7 @@ _SYMBOLS = {
 }
 _FAILED_SYMBOLS = {
     "rejected": "x",
+    "twin": "asterisk-open",
     "diverged": "triangle-down-open",
     "pending": "circle-open",
 }

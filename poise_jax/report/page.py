@@ -9,6 +9,7 @@ import html
 import os
 import pathlib
 import tempfile
+from typing import get_args
 
 from plotly import graph_objects as go
 from plotly import offline
@@ -120,7 +121,7 @@ def render(
       _figure("bars", figures.leaderboard_bars(standings)),
       "<h2>Evolution</h2>",
       '<p class="note">Square: root (hollow: baseline). Diamond: canary. Cross: rejected by'
-      " verification. Hollow: diverged (triangle) or pending (circle).</p>",
+      " verification. Star: twin of another. Hollow: diverged (triangle) or pending (circle).</p>",
       _figure("tree", figures.evolution_tree(candidates, standings)),
       "<h2>Frontier by depth</h2>",
       f'<p class="note">{_escape(basis)}.</p>',
@@ -157,7 +158,7 @@ def _header(
     basis: str,
 ) -> str:
   """Says what was run: counts, basis, configuration."""
-  counts = {"scored": 0, "diverged": 0, "rejected": 0, "pending": 0}
+  counts = dict.fromkeys(get_args(leaderboard.Status), 0)
   for standing in standings:
     counts[standing.status] += 1
   told = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -258,9 +259,28 @@ def _details(
         f"<strong>{_escape(candidate.name)}</strong> ({_escape(candidate.role)}, round"
         f" {candidate.generation}): {_escape(score)}</summary>\n"
         f"<p>{_escape(candidate.rationale)}</p>\n<ul>{findings}</ul>\n"
+        f"{_described(candidate)}"
         f"<p>{_escape(reflection_of.get(candidate.id, 'No reflection.'))}</p>\n"
         f"<pre><code>{_escape(candidate.source)}</code></pre>\n"
         f'<p class="note">Source SHA-256 {_escape(candidate.source_sha256)}</p>'
         "</details>"
     )
   return sections
+
+
+def _described(candidate: records.Candidate) -> str:
+  """Says what is known of a loss without training: what it is, numbers."""
+  text = ""
+  if candidate.nearest:
+    text += f"<p>As a loss: {_escape(candidate.nearest[0]['words'])}.</p>\n"
+  numbers = "".join(
+      f"<tr><th>{_escape(name)}</th><td>{value:.4g}</td></tr>"
+      for name, value in candidate.intrinsic.items()
+      if value is not None
+  )
+  if numbers:
+    text += (
+        "<details><summary>Numbers before training</summary>"
+        f"<table>{numbers}</table></details>\n"
+    )
+  return text

@@ -103,7 +103,9 @@ def make_write(
         needed = min(first + segment, max_length)
         room = larger(room, needed, max_length)
         count = smaller(state.alive.shape[0], alive, shards)
-        state = _resize(state, count, width + room, shards)
+        slots = width + room
+        if (count, slots) != _sizes(state):
+          state = _resize(state, count, slots, shards)
       length = min(segment, max_length - first)
       state, written = advance(params, state, length, width)
       text = _record(text, written, state, jnp.int32(first), shards)
@@ -113,6 +115,11 @@ def make_write(
 
 
 _resize = jax.jit(decoding_lib.resize, static_argnums=(1, 2, 3))
+
+
+def _sizes(state: decoding_lib.Decoding) -> tuple[int, int]:
+  """Rows, and slots of the cache."""
+  return state.alive.shape[0], state.cache[0].keys.shape[2]
 
 
 def _shards(rows: jax.Array) -> int:

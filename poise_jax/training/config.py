@@ -103,6 +103,7 @@ class TrainConfig:
           " 1, for a group of one is never mixed, got"
           f" {self.group_size} and {self.sampling_attempts}"
       )
+    _check_schedule(self)
     sharding.check_batch(
         self.mesh,
         prompts=self.prompts,
@@ -114,6 +115,19 @@ class TrainConfig:
   def updates(self) -> int:
     """Optimizer updates of one rollout."""
     return self.epochs * self.minibatches
+
+
+def _check_schedule(config: TrainConfig) -> None:
+  """Refuses parts of a rollout that are not equal on all devices."""
+  at_once = config.schedule.prompts_at_once
+  if not 0 < at_once < config.prompts:
+    return
+  if config.prompts % at_once:
+    raise ValueError(
+        "--config.schedule.prompts_at_once must divide"
+        f" --config.train.prompts={config.prompts}, got {at_once}"
+    )
+  sharding.check_rows(config.mesh, at_once, "--config.schedule.prompts_at_once")
 
 
 def _check_optimizer(config: TrainConfig) -> None:

@@ -111,7 +111,8 @@ def _compile(job: _Job) -> tuple[Program, Any]:
   """Compiles; also gives the shapes of the outputs, with shardings."""
   start = time.perf_counter()
   traced = job.function.trace(*job.arguments)
-  on_cpu = jax.default_backend() == "cpu"
+  placed = jax.tree.leaves(job.arguments)[0].sharding.mesh.devices.flat[0]
+  on_cpu = placed.platform == "cpu"
   # The plan for memory is the same, and compiling takes a third of the time.
   options = {"xla_backend_optimization_level": 0} if on_cpu else None
   compiled = traced.lower().compile(options)

@@ -121,6 +121,7 @@ def estimate(
   length, layers = config.completion_length, model.num_hidden_layers
   of_token = 2 * size * layers * model.num_key_value_heads * model.head_dim
   at_once = config.schedule.prompts_at_once or config.prompts
+  at_once = min(at_once, config.prompts)
   vocabulary = model.vocab_size / _parts(mesh, "vocab")
   cut = _parts(mesh, "prompt")
   rows = at_once * config.group_size / cut

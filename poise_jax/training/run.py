@@ -210,11 +210,14 @@ def _identity(
 ) -> dict[str, Any]:
   """What must not change over a run, by the flag that would change it."""
   fields = dataclasses.asdict(training)
-  fields.pop("mesh")  # a run may go on on other devices
+  # A run may go on on other devices, and in other pieces.
+  for name in ("mesh", "micro_batches", "schedule"):
+    fields.pop(name)
+  scoring = fields.pop("scoring")
   return {
       "--config.algorithm": algorithm.name,
       "--hparam": dict(algorithm.hparams),
-      "--config.scoring": fields.pop("scoring"),
+      "--config.scoring.compute_dtype": scoring["compute_dtype"],
       "--config.train": fields,
       "--config.run.seed": config.seed,
   }

@@ -126,7 +126,8 @@ def _minibatch(
     return jax.lax.dynamic_slice_in_dim(x, update % count * size, size)
 
   rows, batch = jax.tree.map(cut, (rows, batch))
-  staleness = jnp.full_like(batch.staleness, update)
+  # What an engine was behind already, and the updates since.
+  staleness = batch.staleness + update
   return rows, dataclasses.replace(batch, staleness=staleness)
 
 

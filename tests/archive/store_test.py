@@ -190,6 +190,27 @@ def test_text_that_utf8_lacks_is_refused(archive, make):
     archive.add_campaign(make.campaign(name="\ud800"))
 
 
+def test_what_is_known_without_training_is_kept(archive, make):
+  archive.add_campaign(make.campaign())
+  root = make.candidate(
+      0,
+      jaxpr="{ lambda ; }",
+      canonical="return a",
+      canonical_sha256="1" * 64,
+      structure_sha256="2" * 64,
+      fingerprint=b"\x00\xff",
+      intrinsic={"flops": 12.0, "bits": 3, "gradient_variance": None},
+      nearest=({"name": "grpo", "words": "equals grpo", "distance": 0.0},),
+  )
+  twin = make.candidate(1, twin_of=root.id, accepted=False)
+  with pytest.raises(store.ArchiveError, match="candidate c0ffee-000"):
+    archive.add_candidate(make.candidate(1, parents=(), twin_of=root.id))
+  archive.add_candidate(root)
+  archive.add_candidate(twin)
+  assert archive.candidates("c0ffee") == [root, twin]
+  assert store.content(root)["fingerprint"] == records.sha256(b"\x00\xff")
+
+
 def test_content_leaves_out_clocks_and_artifact_bytes(make):
   content = store.content(make.candidate(1))
   names = {field.name for field in dataclasses.fields(records.Candidate)}

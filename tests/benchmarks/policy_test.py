@@ -29,9 +29,10 @@ def test_figures_of_training():
   assert len(found["step_seconds_all"]) == 2
   assert found["step_seconds"] > 0 and found["first_seconds"] > 0
   # 1 layer: 8 x 8 q and o, 8 x 4 k and v, 3 x 8 x 8 MLP; head 8 x 16. Three
-  # passes over 2 x 3 prompt and 4 x 4 new tokens, 2 FLOPs each.
-  weights = 2 * 64 + 2 * 32 + 3 * 64 + 128
-  assert found["update_flops"] == 2 * 3 * weights * (6 + 16)
+  # passes over 2 x 3 prompt and 4 x 4 new tokens, 2 FLOPs each. The head sees
+  # new tokens only.
+  layer, head = 2 * 64 + 2 * 32 + 3 * 64, 128
+  assert found["update_flops"] == 2 * 3 * (layer * (6 + 16) + head * 16)
   # No peak is known for a CPU.
   assert "mfu" not in found and "bandwidth" not in found
 

@@ -13,8 +13,18 @@ def test_answers_with_an_artifact():
       b"def loss(h, s, b):\n  return b.logprobs.sum(), s, {}\n"
   )
   header, data = inmate.serve(_REQUEST, source, limits.Limits())
-  assert header == {"ok": True}
-  assert artifact.read(data).metadata.hparams == {}
+  assert header["ok"] is True and sum(header["sizes"]) == len(data)
+  size, text, _ = header["sizes"]
+  assert artifact.read(data[:size]).metadata.hparams == {}
+  assert b"reduce_sum" in data[size : size + text]
+  assert b"return" in data[size + text :]
+  assert set(header["canonical"]) == {
+      *("digest", "structure", "operations", "constants", "bits")
+  }
+  request = {"artifact_bytes": size, "must_learn": True}
+  answer, rest = inmate.examine(request, data[:size])
+  assert rest == b"" and answer["metrics"] is None
+  assert [f["rule"] for f in answer["findings"]] == ["masked-gradient"]
 
 
 @pytest.mark.parametrize(

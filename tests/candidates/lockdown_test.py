@@ -88,6 +88,20 @@ print("bounded")
   assert result.stdout == "bounded\n", result
 
 
+def test_processes_are_bounded_where_the_filter_is_missing():
+  result = _run(
+      """
+most, _ = lockdown.resource.getrlimit(lockdown.resource.RLIMIT_NPROC)
+assert not filtered and 512 < most < 512 + 100_000, most
+print("bounded")
+""",
+      lock=_LOCK.replace(
+          "filtered =", "lockdown._system_call_rules = lambda: None\nfiltered ="
+      ),
+  )
+  assert result.stdout == "bounded\n", result
+
+
 def test_processor_time_runs_out_even_if_signals_are_ignored():
   result = _run("""
 signal.signal(signal.SIGXCPU, signal.SIG_IGN)

@@ -9,7 +9,7 @@ from poise_jax.candidates import scope
 
 def test_namespace_holds_every_listed_name_and_no_more():
   namespace = scope.namespace()
-  listed = scope.ROOTS | {"__builtins__", "__name__"}
+  listed = scope.ROOTS | {"__builtins__", "__name__", scope.TEXT}
   assert set(namespace) == listed
   assert set(namespace["__builtins__"]) == scope.BUILTINS
   for dotted in scope.dotted_names():
@@ -24,6 +24,16 @@ def test_dangerous_functions_of_jnp_are_not_listed(name):
   assert hasattr(jnp, name)
   assert f"jnp.{name}" not in scope.dotted_names()
   assert not hasattr(scope.namespace()["jnp"], name)
+
+
+def test_text_is_that_of_plain_values():
+  make = scope.namespace()["__builtins__"]["str"]
+  values = ("a", 1, -0.5, True, None)
+  assert [make(v) for v in values] == ["a", "1", "-0.5", "True", "None"]
+  assert make() == ""
+  for value in (make, jnp.sum, [1], (), {}, jnp.float32(1), object()):
+    with pytest.raises(TypeError, match="names and numbers"):
+      make(value)
 
 
 def test_atoms_are_public_functions_alone():

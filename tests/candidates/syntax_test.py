@@ -1,5 +1,7 @@
 """The syntax gate: what it lets through and what it refuses, with a reason."""
 
+import time
+
 import hypothesis
 from hypothesis import strategies as st
 import pytest
@@ -102,6 +104,10 @@ _REFUSED = {
     "x = 1e999": "literal",
     "x = b'abc'": "literal",
     "x = 3j": "literal",
+    "x = {1, 2}": "construct",
+    "x = {f for f in (1, 2)}": "construct",
+    "x = set((1, 2))": "scope",
+    "x = __text__": "dunder",
     "def f():\n  for i in range(1000): pass": "loop",
     "def f(n):\n  for i in range(n): pass": "loop",
     "def f(x):\n  for i in x: pass": "loop",
@@ -147,6 +153,15 @@ def test_reports_faults_in_the_order_of_lines_up_to_a_limit():
   found = syntax.check("\n".join(f"x{i} = unknown{i}" for i in range(50)))
   assert len(found) == syntax.MAX_FINDINGS
   assert [f.message.split(":")[0] for f in found[:2]] == ["line 1", "line 2"]
+
+
+def test_thousands_of_faults_cost_no_more_than_the_first_few():
+  names = [f"jnp.lo_{'abcdefghij' * 2}{i}" for i in range(1400)]
+  source = "\n".join(f"x{i} = {name}" for i, name in enumerate(names))
+  start = time.process_time()
+  assert len(syntax.check(source)) == syntax.MAX_FINDINGS
+  # Suggestions for all of them would take a minute.
+  assert time.process_time() - start < 3.0
 
 
 _PIECES = st.sampled_from(

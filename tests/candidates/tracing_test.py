@@ -2,6 +2,8 @@
 
 import re
 
+import jax
+import jaxlib
 import pytest
 
 from poise_jax.candidates import artifact, findings, limits, tracing
@@ -57,7 +59,17 @@ _MODULES = {
         "contract",
         "`NEUTRAL`",
     ),
+    "HPARAMS = {}\nDECLARES = 'zero_sum'\ninit = loss = dict": (
+        "contract",
+        "`DECLARES`",
+    ),
+    "HPARAMS = {}\nDECLARES = ('Zero sum',)\ninit = loss = dict": (
+        "contract",
+        "`DECLARES`",
+    ),
     "HPARAMS = {}\ndef init(h):\n  return 1\nloss = dict": ("state", "dict"),
+    "x = str(sum)": ("execute", "text of a builtin_function"),
+    "def f(): pass\nx = f'{f}'": ("execute", "line 2: TypeError: the text"),
     "HPARAMS = {}\ndef init(h):\n  return {'a': jnp.zeros(9999)}\n"
     "loss = dict": ("state", "4096"),
     "HPARAMS = {}\ndef init(h):\n  return {'a': [{}]}\nloss = dict": (
@@ -127,6 +139,7 @@ def test_header_tells_constants_state_and_metrics():
   source = """
 HPARAMS = {"b": 1, "a": 0.5}
 NEUTRAL = {"b": 0.0}
+DECLARES = ["zero_sum", "on_policy", "zero_sum"]
 def init(hparams):
   return {"mean": hparams["a"], "count": 0, "levels": jnp.zeros((2, 3))}
 def loss(hparams, state, batch):
@@ -136,9 +149,38 @@ def loss(hparams, state, batch):
   metadata = artifact.read(_trace(source)).metadata
   assert metadata.hparams == {"a": 0.5, "b": 1.0}
   assert metadata.neutral == {"b": 0.0}
+  assert metadata.declares == ["zero_sum", "on_policy"]
+  assert metadata.jax_version == jax.__version__
+  assert metadata.jaxlib_version == jaxlib.__version__
   assert metadata.metrics == ["y/x", "z"]
   assert metadata.state == {
       "count": ([], "int32"),
       "levels": ([2, 3], "float32"),
       "mean": ([], "float32"),
   }
+
+
+def test_text_of_names_and_numbers_works_as_ever():
+  source = """
+HPARAMS = {f"a{1}_{str(2)}": 1.0}
+def init(hparams):
+  return {}
+def loss(hparams, state, batch):
+  metrics = {f"m{i}{f'_{i}'}": 1.0 for i in range(2)}
+  return batch.logprobs.sum() * hparams["a1_2"], state, metrics
+"""
+  metadata = artifact.read(_trace(source)).metadata
+  assert metadata.hparams == {"a1_2": 1.0}
+  assert metadata.metrics == ["m0_0", "m1_1"]
+
+
+def test_transcript_lists_the_operations():
+  body = "return jnp.sum(jax.nn.relu(batch.logprobs)), state, {}"
+  transcripts = [
+      tracing.transcribe(_HEAD + _LOSS + body, limits.Limits(), group_size=8)
+      for _ in range(2)
+  ]
+  assert transcripts[0] == transcripts[1]
+  text = transcripts[0].jaxpr
+  assert "reduce_sum" in text and "f32[P,G,T]" in text
+  assert not re.search(r"0x[0-9a-f]+|/[a-z]+/|\.py", text)

@@ -6,7 +6,13 @@ import jax
 import pytest
 
 from poise_jax.algorithms import catalog
-from poise_jax.candidates import artifact
+from poise_jax.candidates import (
+    artifact,
+    findings,
+    fingerprint,
+    verification,
+)
+from poise_jax.candidates import jail as jail_lib
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery import progress as progress_lib
 from poise_jax.tasks import arithmetic
@@ -110,6 +116,14 @@ def test_an_admitted_draft_is_stored_with_its_program(made):
   child = campaign.admit(1, _draft("dapo", parents=(root.id,)))
   assert (root.id, child.id) == (f"{campaign.id}-000", f"{campaign.id}-001")
   assert root.accepted and root.findings == ()
+  assert "f32[P,G,T]" in root.jaxpr and "\nreturn " in root.canonical
+  assert len(root.canonical_sha256) == len(root.structure_sha256) == 64
+  assert root.nearest[0]["words"].startswith("equals grpo ")
+  assert [m["name"] for m in root.nearest][0] == "grpo"
+  assert root.intrinsic["gradient_scale"] == pytest.approx(1.0, abs=1e-3)
+  assert child.intrinsic["flops"] > 0 and child.intrinsic["bits"] > 0
+  taken = fingerprint.from_bytes(root.fingerprint)
+  assert fingerprint.distance(taken, fingerprint.from_bytes(child.fingerprint))
   assert root.artifact_sha256 == artifact.sha256(root.artifact)
   assert root.hparams == catalog.describe("grpo").defaults
   assert child.parents == (root.id,)
@@ -124,6 +138,8 @@ def test_a_refused_draft_is_stored_with_its_reason(made):
   assert not refused.accepted
   assert refused.artifact is None and refused.artifact_sha256 is None
   assert refused.hparams == {} and refused.source == "import os"
+  assert refused.fingerprint is None and refused.canonical_sha256 is None
+  assert refused.nearest == () and refused.intrinsic == {}
   assert refused.findings[0]["rule"] == "construct"
   assert made("a").stored(0) == refused
 
@@ -136,9 +152,72 @@ def test_a_twin_is_refused_but_another_constant_is_no_twin(made):
   assert not twin.accepted and twin.artifact_sha256 is None
   assert twin.findings[-1]["rule"] == "twin"
   assert twin.findings[-1]["message"].endswith("same program as grpo")
+  assert (twin.twin_of, twin.artifact) == (campaign.candidates[0].id, None)
   tuned = source.replace('"clip_eps_high": 0.2', '"clip_eps_high": 0.3')
   assert tuned != source
   assert campaign.admit(2, _draft("tuned", tuned)).accepted
+
+
+def test_an_original_is_measured_once_more_for_each_twin(made, progress, tiny):
+  campaign = made("a")
+  source = catalog.source("grpo")
+  root = campaign.admit(0, _draft("grpo", role="root"))
+  other = campaign.admit(1, _draft("dapo"))
+  copies = [
+      campaign.admit(i, _draft(f"copy{i}", source + "#" * i)) for i in (2, 3)
+  ]
+  assert [c.twin_of for c in copies] == [root.id, root.id]
+  campaign.evaluate([root], 2, SEARCH)
+  progress.steps = 0
+  campaign.evaluate([other, *copies], 1, SEARCH)
+  campaign.replicate([other, *copies], lambda candidate: 2, SEARCH)
+  assert [run.seed for run in campaign.evaluations(root)] == [0, 1, 2, 3]
+  assert [run.seed for run in campaign.evaluations(other)] == [0]
+  assert not any(campaign.evaluations(copy) for copy in copies)
+  # One trial for each of the three, whoever was trained in it.
+  assert progress.steps == 3 * tiny.train.steps
+  before = campaign.archive.digest(campaign.id)
+  made("a").replicate([other, *copies], lambda candidate: 2, SEARCH)
+  assert campaign.archive.digest(campaign.id) == before
+
+
+def test_a_canary_need_not_learn_but_a_candidate_must(made):
+  campaign = made("a")
+  canary = campaign.admit(0, _draft("sign_flipped", role="canary"))
+  assert canary.accepted
+  generated = campaign.admit(1, _draft("other", catalog.source("sign_flipped")))
+  assert not generated.accepted and generated.twin_of is None
+  assert [f["rule"] for f in generated.findings] == ["bandit"]
+
+
+def test_neutral_is_checked_against_the_first_parent(made):
+  campaign = made("a")
+  root = campaign.admit(0, _draft("grpo", role="root"))
+  source = catalog.source("grpo").replace(
+      "def init", 'NEUTRAL = {"kl_coef": 0.5}\n\n\ndef init', 1
+  )
+  child = campaign.admit(1, _draft("claim", source, (root.id,)))
+  assert ("declared", "neutral") in [
+      (f["level"], f["rule"]) for f in child.findings
+  ]
+
+
+def test_what_the_machine_could_not_tell_is_not_stored(made, monkeypatch):
+  verdict = verification.Verdict(
+      False,
+      (findings.contract("machine", "too busy", "again"),),
+      conclusive=False,
+  )
+  monkeypatch.setattr(verification, "verify", lambda *_, **__: verdict)
+  campaign = made("a")
+  with pytest.raises(jail_lib.JailError, match="too busy"):
+    campaign.admit(0, _draft("grpo"))
+  assert campaign.candidates == []
+
+
+def test_half_a_surrogate_pair_is_stored_as_a_question_mark(made):
+  refused = made("a").admit(0, _draft("odd", "x = '\ud800'"))
+  assert refused.source == "x = '?'" and not refused.accepted
 
 
 def test_a_loss_of_fixed_group_size_is_made_for_this_budget(made, tiny):
@@ -207,7 +286,9 @@ def test_a_diverged_trial_is_stored_and_counted_to_its_end(
 ):
   source = catalog.source("grpo").replace(
       "  return loss, state, metrics",
-      "  late = jnp.where(batch.step == 1, jnp.inf, 1.0)\n"
+      # As it is in a run of two steps, and on no probe.
+      "  second = (batch.step == 1) & (batch.progress == 0.5)\n"
+      "  late = jnp.where(second, jnp.inf, 1.0)\n"
       "  return loss * late, state, metrics",
   )
   assert "late" in source

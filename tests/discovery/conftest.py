@@ -13,8 +13,8 @@ import pytest
 from poise_jax.archive import store
 from poise_jax.candidates import (
     artifact,
-    findings,
     inmate,
+    known,
     limits,
     verification,
 )
@@ -53,12 +53,16 @@ class Unlocked(jail_lib.Jail):
   def __init__(self):
     self.bounds = limits.Limits()
 
-  def trace(self, source, *, group_size=8, fallback_shape=None):
+  def trace(self, source, *, group_size=8, fallback_shape=None, deadline=None):
     request = {"group_size": group_size, "fallback_shape": fallback_shape}
-    header, data = inmate.serve(request, source, self.bounds)
-    if header["ok"]:
-      return jail_lib.Traced(data, ())
-    return jail_lib.Refusal((findings.Finding(**header["finding"]),))
+    header, body = inmate.serve(request, source, self.bounds)
+    return jail_lib._read_trace(header, body, ())
+
+  def examine(self, artifact, *, parent=None, must_learn=True, deadline=None):
+    request = {"artifact_bytes": len(artifact), "must_learn": must_learn}
+    grpo = known.catalogue().known["grpo"]
+    answer = inmate.examine(request, artifact + (parent or b""), grpo)
+    return jail_lib._read_examination(*answer)
 
   def close(self):
     pass
@@ -80,10 +84,13 @@ def verify(jail):
   gate = verification.verify
 
   @functools.cache
-  def remembered(source, group_size):
-    return gate(source, jail, group_size=group_size)
+  def remembered(source, *arguments):
+    return gate(source, jail, known=known.catalogue(), **dict(arguments))
 
-  return lambda source, jail, *, group_size: remembered(source, group_size)
+  def verify(source, jail, *, known, **arguments):
+    return remembered(source, *arguments.items())
+
+  return verify
 
 
 @pytest.fixture(scope="session")

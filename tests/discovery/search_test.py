@@ -241,6 +241,10 @@ def test_refused_and_twin_candidates_are_kept_and_the_search_goes_on(
     assert archive.evaluations(campaign_id, refused.id) == []
     assert notes[refused.id].text.startswith("Rejected before training.")
     assert rule in notes[refused.id].data["rules"]
+  assert candidates[5].twin_of == candidates[0].id
+  # The root was planned with one seed, and gets another one for its twin.
+  runs = archive.evaluations(campaign_id, candidates[0].id)
+  assert [run.seed for run in runs] == [0, 1]
   twin = candidates[5].findings[-1]["message"]
   assert twin == "compiles to the same program as grpo"
   # The next round starts from the root, and is measured.
@@ -248,7 +252,11 @@ def test_refused_and_twin_candidates_are_kept_and_the_search_goes_on(
   assert [c.generation for c in candidates[6:]] == [2, 2]
   assert archive.evaluations(campaign_id, candidates[7].id)
   board = leaderboard.standings(archive, campaign_id)
-  assert [s.status for s in board] == ["scored"] * 5 + ["rejected"] * 3
+  assert [s.status for s in board] == ["scored"] * 5 + [
+      "rejected",
+      "twin",
+      "rejected",
+  ]
 
 
 class Numb(trial.Laboratory):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from poise_jax.candidates import fingerprint
 from poise_jax.discovery import genome as genomes
 from poise_jax.discovery import selection
 
@@ -19,6 +20,34 @@ def _node(name, overall, parents=(), seeds=3, **fields):
   return selection.Node(
       name, tuple(parents), float(overall), seeds, sets, **fields
   )
+
+
+def _print(*slopes, suite="s"):
+  """A fingerprint on one probe, of one prompt, completion and token."""
+  values = np.asarray(slopes, np.float32).reshape(1, 2, 1, 1, 1)
+  return fingerprint.Fingerprint(suite, ("a",), values)
+
+
+def test_distance_is_of_what_losses_do():
+  up = _node("a", 1, fingerprint=_print(1.0, 0.0))
+  longer = _node("b", 1, fingerprint=_print(3.0, 0.0))
+  down = _node("c", 1, fingerprint=_print(-1.0, 0.0))
+  assert selection.distance(up, longer) == pytest.approx(0.0)
+  assert selection.distance(up, down) == 1.0
+  # |(1, -1)| over |(1, 0)| + |(0, 1)|.
+  aside = _node("d", 1, fingerprint=_print(0.0, 1.0))
+  assert selection.distance(up, aside) == pytest.approx(2**0.5 / 2)
+
+
+def test_distance_is_of_descriptions_where_nothing_was_measured():
+  first, second = genomes.named("grpo"), genomes.named("dapo")
+  one = _node("a", 1, genome=first, fingerprint=_print(1.0, 0.0))
+  for other in (None, _print(1.0, 0.0, suite="other")):
+    two = _node("b", 1, genome=second, fingerprint=other)
+    assert selection.distance(one, two) == genomes.distance(first, second)
+  bare = _node("c", 1)
+  assert selection.distance(one, bare) == 1.0
+  assert selection.distance(bare, _node("d", 1)) == 0.0
 
 
 def test_shrinkage_by_hand():

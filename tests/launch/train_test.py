@@ -291,14 +291,15 @@ def test_another_run_in_the_directory_is_refused(start, whole):
       workdir,
       "--config.train.steps=9",
       "--config.run.seed=9",
-      "--config.scoring.remat=block",
+      "--config.scoring.compute_dtype=bfloat16",
       "--hparam=clip_eps_high=0.5",
       f"--config.policy={workdir / 'policy'}",
   )
   out, err = process.communicate(timeout=60)
   assert (process.returncode, out, err.count("\n")) == (2, "", 1), err
   for flag in (
-      *("--config.train.steps", "--config.run.seed", "--config.scoring.remat"),
+      *("--config.train.steps", "--config.run.seed"),
+      "--config.scoring.compute_dtype",
       *("--hparam.clip_eps_high", "--config.policy"),
   ):
     assert f"{flag} is " in err

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import textwrap
@@ -281,4 +280,3 @@ def test_eight_devices_say_the_same(peers, eight, name):
 def test_the_families_are_all_here():
   named = {name.partition("-")[0] for name in FAMILIES}
   assert named == set(transformer.families.FAMILIES)
-  assert pathlib.Path(checkpoints.__file__).is_file()

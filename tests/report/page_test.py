@@ -138,6 +138,20 @@ def test_each_candidate_has_its_details(written, candidates):
   assert "check: finite; message: NaN in the gradient" in broken
 
 
+def test_what_a_loss_is_and_its_numbers_are_shown(make, campaign):
+  candidate = make.candidate(
+      0,
+      "rediscovered",
+      nearest=({"name": "grpo", "words": "equals grpo <b>"},),
+      intrinsic={"flops": 1234.5, "bits": None},
+  )
+  twin = make.candidate(1, "copy", accepted=False, twin_of=candidate.id)
+  text = page.render(campaign, [candidate, twin], [], [])
+  assert "As a loss: equals grpo &lt;b&gt;." in text
+  assert "<th>flops</th><td>1234</td>" in text and "<th>bits</th>" not in text
+  assert "1 twin" in text
+
+
 def test_text_from_an_archive_is_only_text(
     make, campaign, candidates, evaluations
 ):

@@ -106,7 +106,8 @@ def test_each_epoch_goes_through_all_minibatches(micro_batches):
   # Means over the four updates of what the loss saw, and how stale it was.
   seen, stale = done.metrics["seen"], done.metrics["stale"]
   assert seen.total / seen.count == pytest.approx((6 + 22) / 2)
-  assert stale.total / stale.count == pytest.approx(1.5)
+  # One update behind when it was sampled, then 0 to 3 more.
+  assert stale.total / stale.count == pytest.approx(1 + 1.5)
 
 
 def test_a_broken_update_changes_nothing_and_is_counted():
