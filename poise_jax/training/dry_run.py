@@ -111,8 +111,13 @@ def _compile(job: _Job) -> tuple[Program, Any]:
   """Compiles; also gives the shapes of the outputs, with shardings."""
   start = time.perf_counter()
   traced = job.function.trace(*job.arguments)
-  placed = jax.tree.leaves(job.arguments)[0].sharding.mesh.devices.flat[0]
-  on_cpu = placed.platform == "cpu"
+  shardings = [
+      leaf.sharding
+      for leaf in jax.tree.leaves(job.arguments)
+      if isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding is not None
+  ]
+  # Not the default platform: the mesh may be of devices that are not here.
+  on_cpu = shardings[0].mesh.devices.flat[0].platform == "cpu"
   # The plan for memory is the same, and compiling takes a third of the time.
   options = {"xla_backend_optimization_level": 0} if on_cpu else None
   compiled = traced.lower().compile(options)

@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +26,9 @@ def test_weights_are_prepared_once_and_tagged():
 
   def prepare(params):
     prepared.append(params)
-    return {"w": params["w"] * 2}
+    return nnx.State({"w": params["w"] * 2})
 
-  ask = engine.local(_write, prepare)({"w": jnp.float32(1.5)}, 7)
+  ask = engine.local(_write, prepare)(nnx.State({"w": jnp.float32(1.5)}), 7)
   found = [ask(PROMPTS, jax.random.key(i)) for i in range(3)]
   assert len(prepared) == 1
   assert [sampled.version for sampled in found] == [7, 7, 7]
@@ -39,10 +40,11 @@ def test_the_copy_has_its_type_and_is_let_go():
   copies = []
 
   def watched(params):
-    copies.append(weakref.ref(prepare(params)["w"]))
-    return {"w": copies[-1]()}
+    copy = prepare(params)
+    copies.append(weakref.ref(copy["w"]))
+    return copy
 
-  params = {"w": jnp.float32(1.0) + 2**-10}
+  params = nnx.State({"w": jnp.float32(1.0) + 2**-10})
   ask = engine.local(_write, watched)(params, 0)
   assert copies[0]().dtype == jnp.bfloat16
   np.testing.assert_array_equal(
