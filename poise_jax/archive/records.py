@@ -13,7 +13,9 @@ import hashlib
 import json
 from typing import Any, Literal
 
-Role = Literal["root", "baseline", "canary", "generated"]
+Role = Literal[
+    "root", "baseline", "canary", "clone", "generated", "variant"
+]
 Outcome = Literal["scored", "diverged"]
 
 
@@ -62,8 +64,9 @@ class Candidate:
     campaign_id: the campaign that made it.
     index: position in the campaign, from 0 (the root).
     name: short identifier, unique in the campaign.
-    role: root, baseline (measured beside it), canary or generated.
-    generation: round that made it; 0 for root and canaries.
+    role: root, baseline (measured beside it), canary, clone (of the root, to
+      measure noise), generated, or variant (of another, to explain that one).
+    generation: round that made it; 0 for what was planted.
     parents: ids of its parents, most important first.
     source: the loss source, as text.
     source_sha256: hash of `source`.
@@ -187,4 +190,24 @@ class Selection:
   generation: int
   parents: tuple[str, ...]
   terms: Mapping[str, Mapping[str, float]]
+  created_at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+  """One conclusion of a campaign other than a choice of parents.
+
+  Attributes:
+    campaign_id: the campaign.
+    stage: what kind of conclusion, such as `plan` or `confirmation`.
+    subject: what it is about, such as a candidate's id; one conclusion for
+      each stage and subject.
+    data: the conclusion with the numbers it rests on, JSON-like.
+    created_at: clock.
+  """
+
+  campaign_id: str
+  stage: str
+  subject: str
+  data: Mapping[str, Any]
   created_at: datetime.datetime

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from poise_jax.archive import records
 
 APPLICATION = "poise_jax"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def plain(value: Any) -> Any:
@@ -184,6 +184,17 @@ selection = sa.Table(
     _column("generation", sa.Integer, primary_key=True, autoincrement=False),
     _column("parents", JsonTuple),
     _column("terms", CanonicalJson),
+    _column("created_at", UtcDateTime),
+    **_CLUSTERED,
+)
+
+decision = sa.Table(
+    "decision",
+    metadata,
+    _column("campaign_id", sa.ForeignKey("campaign.id"), primary_key=True),
+    _column("stage", sa.String, primary_key=True),
+    _column("subject", sa.String, primary_key=True),
+    _column("data", CanonicalJson),
     _column("created_at", UtcDateTime),
     **_CLUSTERED,
 )

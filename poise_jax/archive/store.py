@@ -22,6 +22,7 @@ Record = (
     | records.Evaluation
     | records.Reflection
     | records.Selection
+    | records.Decision
 )
 _T = TypeVar("_T")
 
@@ -31,6 +32,7 @@ _TABLES = {
     records.Evaluation: schema.evaluation,
     records.Reflection: schema.reflection,
     records.Selection: schema.selection,
+    records.Decision: schema.decision,
 }
 
 
@@ -114,6 +116,10 @@ class Archive:
         candidates=[*selection.parents, *selection.terms],
     )
 
+  def add_decision(self, decision: records.Decision) -> None:
+    """Stores a conclusion; its campaign must be stored already."""
+    self._add(decision, campaigns=[decision.campaign_id])
+
   def campaigns(self) -> list[records.Campaign]:
     """Lists all campaigns, oldest first."""
     table = schema.campaign
@@ -162,6 +168,15 @@ class Archive:
     """Lists the selections of a campaign by generation."""
     return self._list(records.Selection, _selections_of(campaign_id))
 
+  def decisions(
+      self, campaign_id: str, stage: str | None = None
+  ) -> list[records.Decision]:
+    """Lists the conclusions of a campaign by stage and subject."""
+    query = _decisions_of(campaign_id)
+    if stage is not None:
+      query = query.where(schema.decision.c.stage == stage)
+    return self._list(records.Decision, query)
+
   def digest(self, campaign_id: str) -> str:
     """Hashes all that a campaign stored, clock readings apart.
 
@@ -174,6 +189,7 @@ class Archive:
           (records.Evaluation, _evaluations_of(campaign_id)),
           (records.Reflection, _reflections_of(campaign_id)),
           (records.Selection, _selections_of(campaign_id)),
+          (records.Decision, _decisions_of(campaign_id)),
       ):
         contents += map(content, _read(connection, kind, query))
     return records.sha256(records.canonical_json(contents))
@@ -290,3 +306,9 @@ def _selections_of(campaign_id: str) -> sa.Select:
   table = schema.selection
   query = sa.select(table).where(table.c.campaign_id == campaign_id)
   return query.order_by(table.c.generation)
+
+
+def _decisions_of(campaign_id: str) -> sa.Select:
+  table = schema.decision
+  query = sa.select(table).where(table.c.campaign_id == campaign_id)
+  return query.order_by(table.c.stage, table.c.subject)

@@ -82,6 +82,16 @@ class Make:
     }
     return records.Selection(**(values | changes))
 
+  def decision(self, subject, **changes):
+    values = {
+        "campaign_id": "c0ffee",
+        "stage": "confirmation",
+        "subject": subject,
+        "data": {"effect": 1.5, "held": True},
+        "created_at": TIME,
+    }
+    return records.Decision(**(values | changes))
+
 
 @pytest.fixture
 def make():

@@ -17,6 +17,7 @@ TABLES = {
     "evaluation",
     "reflection",
     "selection",
+    "decision",
 }
 
 

@@ -33,6 +33,9 @@ def fill(archive, make):
     archive.add_reflection(make.reflection(index))
   for generation in (2, 1):
     archive.add_selection(make.selection(generation))
+  archive.add_decision(make.decision("c0ffee-002", stage="plan"))
+  for subject in ("c0ffee-002", "c0ffee-001"):
+    archive.add_decision(make.decision(subject))
 
 
 def test_records_come_back_as_they_were_in_order(archive, make):
@@ -57,6 +60,10 @@ def test_records_come_back_as_they_were_in_order(archive, make):
       make.reflection(2),
   ]
   assert archive.selections("c0ffee") == [make.selection(1), make.selection(2)]
+  confirmations = [make.decision("c0ffee-001"), make.decision("c0ffee-002")]
+  assert archive.decisions("c0ffee", "confirmation") == confirmations
+  plan = make.decision("c0ffee-002", stage="plan")
+  assert archive.decisions("c0ffee") == [*confirmations, plan]
 
 
 def test_a_record_survives_reopening(tmp_path, make):
@@ -110,6 +117,7 @@ def test_adding_again_changes_nothing(archive, make):
   archive.add_evaluation(make.evaluation(2, 1, finished_at=LATER))
   archive.add_reflection(make.reflection(2, created_at=LATER))
   archive.add_selection(make.selection(1, created_at=LATER))
+  archive.add_decision(make.decision("c0ffee-001", created_at=LATER))
   assert archive.digest("c0ffee") == digest
   assert archive.campaign("c0ffee").created_at == make.time
   assert len(archive.candidates("c0ffee")) == 4
@@ -126,6 +134,7 @@ def test_adding_something_else_under_an_id_is_refused(archive, make):
       (archive.add_evaluation, make.evaluation(2, 1, metrics={})),
       (archive.add_reflection, make.reflection(2, text="other")),
       (archive.add_selection, make.selection(1, parents=())),
+      (archive.add_decision, make.decision("c0ffee-001", data={})),
   ]
   for add, record in changed:
     with pytest.raises(
@@ -139,6 +148,8 @@ def test_references_must_exist(archive, make):
   missing = "is not in .*: add it before what refers to it"
   with pytest.raises(store.ArchiveError, match=f"campaign c0ffee {missing}"):
     archive.add_candidate(make.candidate(0))
+  with pytest.raises(store.ArchiveError, match=f"campaign c0ffee {missing}"):
+    archive.add_decision(make.decision("any"))
   archive.add_campaign(make.campaign())
   for add, record in (
       (archive.add_candidate, make.candidate(1)),
@@ -236,8 +247,9 @@ def test_digest_depends_on_every_record_and_on_no_clock(tmp_path, make):
       digest("2", lambda a: a.add_evaluation(make.evaluation(1))),
       digest("3", lambda a: a.add_reflection(make.reflection(1))),
       digest("4", lambda a: a.add_selection(make.selection(3))),
+      digest("5", lambda a: a.add_decision(make.decision("new"))),
   ]
-  assert len({base, *others}) == 5
+  assert len({base, *others}) == 6
 
 
 WRITER = """
