@@ -16,6 +16,16 @@ math_train_lvl3to5.jsonl (5,560 problems); for a file of your own set
 evaluated on as `--config.problems.apart_from="('aime24.jsonl',)"`, and problems
 like theirs are left out.
 
+To watch it on 256 problems that it is not trained on, of those that are left of
+the set, and to keep the best checkpoint by them:
+
+  --config.problems.held_out=256 --config.run.evaluate_every=10 \
+      --config.retention.metric=eval/accuracy
+
+or on a file: --config.problems.evaluate_on=FILE. `--config.train.lora.rank=64`
+trains adapters instead of all weights, with a learning rate some ten times
+higher (`--config.train.learning_rate=1e-5`).
+
 Whether it fits can be seen without weights, problems or devices:
 
   python launch/train.py --config=experiments/qwen25_math.py:MESH --dry_run
@@ -37,6 +47,7 @@ and the KL coefficient (0.001) are the usual ones.
 
 import ml_collections
 
+from poise_jax.models import lora
 from poise_jax.training import prompts
 
 _PROBLEMS, _PROMPTS, _EPOCHS = 5000, 256, 8
@@ -74,6 +85,8 @@ def get_config(mesh: str = "a100_80gb_8") -> ml_collections.ConfigDict:
           "prompt_length": 1024,
           "prompt_buckets": (128, 256, 512, 1024),
           "apart_from": (),
+          "evaluate_on": "",
+          "held_out": 0,
           "cut_epochs": True,
           "grade_truncated": False,
           "graders": 8,
@@ -101,6 +114,8 @@ def get_config(mesh: str = "a100_80gb_8") -> ml_collections.ConfigDict:
           # are not quite the trainer's.
           "recompute_old": True,
           "micro_batches": micro_batches,
+          # A rank of 0 trains every weight.
+          "lora": {"rank": 0, "alpha": 32.0, "targets": lora.PROJECTIONS},
       }
   )
   config.scoring = ml_collections.ConfigDict(
@@ -118,7 +133,12 @@ def get_config(mesh: str = "a100_80gb_8") -> ml_collections.ConfigDict:
       {"data": data, "fsdp": fsdp, "tensor": tensor}
   )
   config.run = ml_collections.ConfigDict(
-      {"seed": 0, "checkpoint_every": 10, "completions": 8}
+      {
+          "seed": 0,
+          "checkpoint_every": 10,
+          "evaluate_every": 0,
+          "completions": 8,
+      }
   )
   config.retention = ml_collections.ConfigDict(
       {"last": 2, "best": 1, "metric": "reward", "larger_is_better": True}

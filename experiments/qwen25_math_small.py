@@ -16,6 +16,8 @@ everything works; a policy of your own may learn.
 
 import ml_collections
 
+from poise_jax.models import lora
+
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
@@ -34,6 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
           "prompt_length": 512,
           "prompt_buckets": (128, 256, 512),
           "apart_from": (),
+          "evaluate_on": "",
+          "held_out": 0,
           "cut_epochs": True,
           "grade_truncated": False,
           "graders": 1,
@@ -58,6 +62,8 @@ def get_config() -> ml_collections.ConfigDict:
           "reference": True,
           "recompute_old": True,
           "micro_batches": 2,
+          # A rank of 0 trains every weight.
+          "lora": {"rank": 0, "alpha": 32.0, "targets": lora.PROJECTIONS},
       }
   )
   config.scoring = ml_collections.ConfigDict(
@@ -73,7 +79,12 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.mesh = ml_collections.ConfigDict({"data": 1, "fsdp": 1, "tensor": 1})
   config.run = ml_collections.ConfigDict(
-      {"seed": 0, "checkpoint_every": 5, "completions": 4}
+      {
+          "seed": 0,
+          "checkpoint_every": 5,
+          "evaluate_every": 0,
+          "completions": 4,
+      }
   )
   config.retention = ml_collections.ConfigDict(
       {"last": 2, "best": 1, "metric": "reward", "larger_is_better": True}

@@ -23,8 +23,10 @@ from poise_jax.training import (
     environment as environment_lib,
 )
 from poise_jax.training import (
+    held_out,
     math_task,
     memory,
+    policy_engine,
 )
 from poise_jax.training import (
     run as run_lib,
@@ -151,6 +153,24 @@ def check_length(
     )
 
 
+def check_asked(
+    told: experiment.Experiment, problems: math_task.ProblemsConfig
+) -> None:
+  """Refuses evaluations without problems to ask.
+
+  Raises:
+    flags.Error: naming the flags to change.
+  """
+  if told.running.evaluate_every and not (
+      problems.held_out or problems.evaluate_on
+  ):
+    raise flags.Error(
+        f"--config.run.evaluate_every={told.running.evaluate_every} needs"
+        " problems to ask: set --config.problems.held_out=NUMBER or"
+        " --config.problems.evaluate_on=FILE.jsonl"
+    )
+
+
 def _of_problems(
     told: experiment.Experiment,
     problems: math_task.ProblemsConfig,
@@ -163,6 +183,7 @@ def _of_problems(
     model, _, _ = policies.read_config(base)
     tokenizer.check_vocabulary(model.vocab_size)
   check_length(told, model)
+  check_asked(told, problems)
   graphdef, abstract = transformer.structure(model)
   with experiment.naming("--config.mesh"):
     trainer = trainer_lib.make_trainer(graphdef, abstract, tokenizer, training)
@@ -175,20 +196,35 @@ def _of_problems(
     chosen = math_task.choose(problems, tokenizer, template)
     pool = grading_pool.GradingPool(problems.graders, problems.grading_seconds)
     stack.enter_context(pool)
-    task = math_task.environment(
+    pose = functools.partial(
+        math_task.environment,
         problems,
         tokenizer,
         template,
-        chosen.problems,
-        pool.grade_many,
+        grade_fn=pool.grade_many,
         seed=told.running.seed,
-        batch=training.prompts,
     )
+    task = pose(problems=chosen.problems, batch=training.prompts)
+    evaluate = None
+    if chosen.evaluated:
+      evaluate = held_out.make_evaluate(
+          policy_engine.make_engine(
+              *(graphdef, abstract, tokenizer, training, trainer.mesh),
+              greedy=True,
+          ),
+          pose(problems=chosen.evaluated, batch=1),
+          chosen.evaluated,
+          # No more than are sampled at once, so that it fits.
+          training.schedule.prompts_at_once or training.prompts,
+          trainer.mesh,
+      )
   with experiment.naming(f"--config.policy={told.policy}"):
     # Straight to where it is trained: no host holds it whole.
     where = functools.partial(logical_axes.parameter_shardings, trainer.mesh)
     policy = policies.load(base, shardings=where)
-  texts = math_task.fingerprint(problems, tokenizer, template, chosen.problems)
+  texts = math_task.fingerprint(
+      *(problems, tokenizer, template, chosen.problems, chosen.evaluated)
+  )
   return Job(
       base,
       policy,
@@ -196,6 +232,6 @@ def _of_problems(
       task,
       tokenizer.decode,
       {"--config.policy": policy.sha256, "--config.problems": texts},
-      None,
+      evaluate,
       str(chosen),
   )

@@ -100,7 +100,7 @@ def step_flops(
       "prefill": parts,
       "grow cache": 0,
       f"decode {stretch} tokens": parts * length / stretch,
-      "score a rollout": config.reference + config.recompute_old,
+      "score a rollout": config.reference + config.scores_old,
       # With residuals the backward pass has none of the forward pass's.
       "forward": config.updates,
       "backward": config.updates,

@@ -101,6 +101,8 @@ def workdir_of() -> pathlib.Path:
   """The directory of the run, checked like the sinks."""
   if not _WORKDIR.value:
     raise flags.Error("give --workdir=DIR, a directory of this run alone")
+  with experiment.naming("--workdir"):
+    run_lib.check_workdir(_WORKDIR.value)
   check_sinks()
   return pathlib.Path(_WORKDIR.value)
 
@@ -156,7 +158,7 @@ def train(
     policies.save(
         target,
         job.policy.config,
-        result.state.params,
+        job.trainer.policy(result.state),
         source=job.base,
         dtype=stored_dtype(job.policy.fields),
     )
@@ -181,7 +183,15 @@ def report(workdir: pathlib.Path) -> None:
   """Prints the last line of the metrics."""
   records = sinks.read_jsonl(workdir / "metrics.jsonl")
   values = records[-1].values
-  for name in ("reward", "eval/overall", "entropy", "kl", "grad_norm"):
+  named = (
+      "reward",
+      "eval/overall",
+      "eval/accuracy",
+      "entropy",
+      "kl",
+      "grad_norm",
+  )
+  for name in named:
     number = values.get(name)
     if number is not None:
       print(f"{name} {number:.4g}")

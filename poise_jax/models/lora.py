@@ -62,17 +62,21 @@ class LoraOptions:
     rank: inner width.
     alpha: adapters count alpha / rank.
     targets: projections of every block that have one, of `PROJECTIONS`.
+    seed: of the random half of fresh adapters.
   """
 
   rank: int = 16
   alpha: float = 32.0
   targets: tuple[str, ...] = PROJECTIONS
+  seed: int = 0
 
   def __post_init__(self):
     if self.rank < 1:
       raise ValueError(f"`rank` must be at least 1, got {self.rank}")
     if not self.alpha > 0:
       raise ValueError(f"`alpha` must be positive, got {self.alpha}")
+    if self.seed < 0:
+      raise ValueError(f"`seed` must be at least 0, got {self.seed}")
     unknown = [name for name in self.targets if name not in PROJECTIONS]
     if unknown or not self.targets:
       raise ValueError(
@@ -120,6 +124,11 @@ def init(
         "lora_b": jnp.zeros((options.rank, width_out)),
     }
   return adapters
+
+
+def shapes(config: families.TransformerConfig, options: LoraOptions) -> Any:
+  """Shapes of `Adapters`, without making any."""
+  return jax.eval_shape(lambda: init(config, options, jax.random.key(0)))
 
 
 def merge(

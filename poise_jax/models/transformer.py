@@ -71,10 +71,21 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-  """Maps tokens to the logits of the next ones."""
+  """Maps tokens to the logits of the next ones.
 
-  def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
-    self.config = config
+  Attributes:
+    config: its shape.
+    platform: that it runs on; the default one if None.
+  """
+
+  def __init__(
+      self,
+      config: TransformerConfig,
+      *,
+      rngs: nnx.Rngs,
+      platform: str | None = None,
+  ):
+    self.config, self.platform = config, platform
     self.embed_tokens = nnx.Embed(
         config.vocab_size,
         config.hidden_size,
@@ -116,7 +127,7 @@ class Transformer(nnx.Module):
       scan: whether one compiled block runs over stacked weights, instead of
         one a layer: the program is compiled in a time that does not grow with
         depth, and weights are copied once.
-      attend: attention function; that of the default platform if None.
+      attend: attention function; that of the model's platform if None.
 
     Returns:
       Hidden states of `tokens`, and the cache of prefix and tokens.
@@ -132,7 +143,7 @@ class Transformer(nnx.Module):
       mask &= filled[:, None] | (keys == positions[:, None])
       positions = jnp.maximum(positions - starts[:, None], 0)
       causal = None
-    attend = attend or _default_attend()
+    attend = attend or _default_attend(self.platform)
     attend = functools.partial(attend, mask=mask, causal=causal)
     adder = (
         kv_cache.append
@@ -161,7 +172,7 @@ class Transformer(nnx.Module):
       positions: rotary position of each row's token; `slot` if None.
       mask: slots that each row sees, its own at least; those up to `slot` if
         None.
-      attend: attention function; that of the default platform if None.
+      attend: attention function; that of the model's platform if None.
 
     Returns:
       Logits, and the cache with the token in it.
@@ -172,7 +183,8 @@ class Transformer(nnx.Module):
     else:
       visible = mask[:, None, :]
     turns = slot[None] if positions is None else positions[:, None]
-    attend = functools.partial(attend or _default_attend(), mask=visible)
+    attend = attend or _default_attend(self.platform)
+    attend = functools.partial(attend, mask=visible)
     adder = lambda layer, *added: kv_cache.update(layer, slot, *added)
     x, cache = self._run(tokens[:, None], turns, cache, adder, attend)
     return self.logits(x[:, 0]), cache
@@ -249,8 +261,8 @@ class Transformer(nnx.Module):
     return self.logits(self.hidden(tokens)[0])
 
 
-def _default_attend() -> attention.Attend:
-  return attention_kernels.for_platform(jax.default_backend())
+def _default_attend(platform: str | None) -> attention.Attend:
+  return attention_kernels.for_platform(platform or jax.default_backend())
 
 
 def make(
@@ -260,7 +272,15 @@ def make(
   return nnx.split(Transformer(config, rngs=nnx.Rngs(seed)))
 
 
-def structure(config: TransformerConfig) -> tuple[nnx.GraphDef, nnx.State]:
-  """Structure and abstract params (shapes only), without computing any."""
-  model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
-  return nnx.split(model)
+def structure(
+    config: TransformerConfig, platform: str | None = None
+) -> tuple[nnx.GraphDef, nnx.State]:
+  """Structure and abstract params (shapes only), without computing any.
+
+  Args:
+    config: shape of the model.
+    platform: "cpu", "gpu" or "tpu" to compile for, where it is not the default
+      one; it decides how the model attends.
+  """
+  make_model = lambda: Transformer(config, rngs=nnx.Rngs(0), platform=platform)
+  return nnx.split(nnx.eval_shape(make_model))

@@ -142,6 +142,7 @@ class Checkpoints:
         versions=record_lib.versions(),
         leaves={n: leaves_lib.describe(leaf) for n, leaf in named.items()},
         weak=[n for n, leaf in named.items() if leaves_lib.is_weak(leaf)],
+        retention=dataclasses.asdict(self._retention),
     )
     # Orbax refuses arrays without elements.
     stored = {

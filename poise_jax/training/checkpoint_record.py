@@ -20,6 +20,8 @@ class Record(NamedTuple):
     versions: package -> version that saved it.
     leaves: name of each array -> dtype and shape, as in "float32[2,3]".
     weak: names of the arrays that are weakly typed.
+    retention: fields of the `Retention` that it was saved with; empty in
+      checkpoints from before this was kept.
   """
 
   step: int
@@ -29,6 +31,7 @@ class Record(NamedTuple):
   versions: dict[str, str]
   leaves: dict[str, str]
   weak: list[str]
+  retention: dict[str, Any] = {}
 
 
 def as_json(argument: str, fields: Mapping[str, Any]) -> dict[str, Any]:

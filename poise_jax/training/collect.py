@@ -1,17 +1,19 @@
 """One rollout: prompts, completions, verdicts, and the batch made of them."""
 
 from collections.abc import Callable, Sequence
+import contextlib
+import functools
 from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int, Key
 import numpy as np
 
 from poise_jax import sharding, types
 from poise_jax.rollout import engine as engine_lib
-from poise_jax.rollout import generate, prompt_batches, scoring
+from poise_jax.rollout import generate, scoring
 from poise_jax.training import (
     config as config_lib,
 )
@@ -19,6 +21,7 @@ from poise_jax.training import (
     dynamic_sampling,
     history,
     step,
+    throughput,
 )
 from poise_jax.training import (
     environment as environment_lib,
@@ -65,15 +68,49 @@ class _Groups(NamedTuple):
   index: Any
 
 
-CollectFn = Callable[
-    [
-        state_lib.TrainState,
-        nnx.State | None,
-        environment_lib.Environment,
-        int,
-    ],
-    Rollout,
+# (verdicts, seed, round of sampling counted from 0) to verdicts, purely.
+FlipFn = Callable[
+    [Float[np.ndarray, "P G"], int, int], Float[np.ndarray, "P G"]
 ]
+
+
+class Sampler(NamedTuple):
+  """The policy that writes completions.
+
+  Attributes:
+    params: of the policy, on the mesh.
+    version: optimizer updates that made them.
+  """
+
+  params: nnx.State
+  version: int
+
+
+class Departure(NamedTuple):
+  """How a rollout departs from the usual one.
+
+  Attributes:
+    sampler: writes the completions; the policy of the state if None.
+    flip: what a verifier that errs makes of the verdicts, before rewards, the
+      history and dynamic sampling see them; the verdicts themselves if None.
+  """
+
+  sampler: Sampler | None = None
+  flip: FlipFn | None = None
+
+
+USUAL = Departure()
+# Of a state, reference params, an environment, a seed, a stopwatch and, if the
+# rollout is not the usual one, a departure.
+CollectFn = Callable[..., Rollout]
+# Of (what trains, *what is frozen), see `tuning`.
+PolicyFn = Callable[..., nnx.State]
+
+
+def _params(params: Any, *frozen: nnx.State) -> nnx.State:
+  """The policy where every weight trains."""
+  del frozen
+  return params
 
 
 def make_collect(
@@ -81,99 +118,158 @@ def make_collect(
     score_fn: step.ScoreRowsFn,
     config: config_lib.TrainConfig,
     mesh: jax.sharding.Mesh,
+    *,
+    score_reference: step.ScoreRowsFn | None = None,
+    policy_fn: PolicyFn = _params,
 ) -> CollectFn:
   """Makes the function that samples the rollout of a step.
 
   Args:
     engine: samples `config.group_size` completions for each prompt.
-    score_fn: jitted forward pass, for the reference and the old policy.
+    score_fn: jitted forward pass of what trains, for the old policy.
     config: sizes.
     mesh: where the arrays go.
+    score_reference: that of plain params, for the reference; `score_fn` if
+      None.
+    policy_fn: params to sample with, of what trains and what is frozen.
 
   Returns:
-    A function of (state, reference params or None, environment, seed). The
-    rollout is a function of these alone; keys come from (seed, step, attempt).
+    A function of (state, reference params or None, environment, seed, watch,
+    departure). The rollout is a function of all but the watch; keys come from
+    (seed, step, attempt), and verdicts flip by the number of rounds that there
+    could have been before. With `config.recompute_old` and a single update `old_logprobs`
+    are left to it, see `updates`. The watch is charged with
+
+      rollout  prompts, and completions until they are here;
+      grade    their way to the host, text and verdicts;
+      score    log-probabilities of the reference and of the old policy, if the
+               rollout takes any, until they are here.
   """
+  score_reference = score_reference or score_fn
+
+  def score(
+      state: state_lib.TrainState,
+      reference_params: nnx.State | None,
+      rows: scoring.Rows,
+  ) -> tuple[jax.Array | None, jax.Array | None]:
+    """Log-probabilities of the old and of the reference policy, if asked for."""
+    old = reference = None
+    if config.scores_old:
+      old = score_fn(state.params, rows, *state.frozen).logprobs
+    if reference_params is not None:
+      reference = score_reference(reference_params, rows).logprobs
+    return old, reference
 
   def collect(
       state: state_lib.TrainState,
       reference_params: nnx.State | None,
       environment: environment_lib.Environment,
       seed: int,
+      watch: throughput.Stopwatch,
+      departure: Departure = USUAL,
   ) -> Rollout:
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
     version = state.step * config.updates - state.skipped
-    ask = engine(state.params, version)
-    drawn: list[Any] = []
-    versions: list[int] = []
-
-    def encode(problems: Sequence[Any]) -> prompt_batches.Prompts:
-      return sharding.place(mesh, environment.encode(problems))
-
-    def sample(position: Any, attempt: int) -> tuple[_Groups, Any]:
-      problems, position = environment.source(position, config.prompts)
-      tokens = encode(problems)
-      attempt_key = jax.random.fold_in(key, attempt) if attempt else key
-      found, sampled_version = ask(tokens, attempt_key)
-      versions.append(sampled_version)
-      index = len(drawn) + np.arange(len(problems))
-      drawn.extend(problems)
-      return (
-          _Groups(
-              tokens,
-              found,
-              environment.grade(problems, found),
-              environment.buckets(problems),
-              index,
-          ),
-          position,
+    first_round = state.step * config.sampling_attempts
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    drawn = _Drawn([], [])
+    with watch.time("rollout"):
+      ask = engine(
+          *departure.sampler
+          or (policy_fn(state.params, *state.frozen), version)
       )
 
+    def judge(
+        correct: Float[np.ndarray, "P G"], attempt: int
+    ) -> Float[np.ndarray, "P G"]:
+      if departure.flip is None:
+        return correct
+      return departure.flip(correct, seed, first_round + attempt)
+
+    sample = functools.partial(
+        *(_sample, ask, environment, key, config.prompts, mesh, watch, drawn),
+        judge,
+    )
     if config.sampling_attempts == 1:
       groups, position = sample(state.position, 0)
-      correct, buckets = groups.grades.correct, groups.buckets
-      statistics = None
+      seen, statistics = (groups.grades.correct, groups.buckets), None
     else:
-      filled = _fill(sample, state.position, config)
-      groups, position, statistics = filled[0], filled[1], filled[2]
-      correct, buckets = filled[3]
+      groups, position, statistics, seen = _fill(sample, state.position, config)
+      problems = [drawn.problems[i] for i in groups.index]
       groups = groups._replace(
-          prompts=encode([drawn[i] for i in groups.index]),
-          completions=sharding.place(mesh, groups.completions),
+          prompts=sharding.place(mesh, environment.encode(problems))
       )
+    groups = groups._replace(
+        completions=sharding.place(mesh, groups.completions)
+    )
     rows = scoring.Rows(
         groups.prompts, groups.completions.tokens, groups.completions.mask
     )
-    fields = _fields(
-        groups,
-        old=(
-            score_fn(state.params, rows).logprobs
-            if config.recompute_old
-            else groups.completions.logprobs
-        ),
-        reference=(
-            None
-            if reference_params is None
-            else score_fn(reference_params, rows).logprobs
-        ),
-        pass_rate=history.pass_rate(state.history, groups.buckets),
-        staleness=version - min(versions),
-        step=state.step,
-        steps=config.steps,
-    )
+    oldest = min(drawn.versions)
+    scores = config.scores_old or reference_params is not None
+    with watch.time("score") if scores else contextlib.nullcontext():
+      old, reference = score(state, reference_params, rows)
+      fields = _fields(
+          groups,
+          old=groups.completions.logprobs if old is None else old,
+          reference=reference,
+          pass_rate=history.pass_rate(state.history, groups.buckets),
+          staleness=version - oldest,
+          step=state.step,
+          steps=config.steps,
+      )
+      batch = types.RolloutBatch(**sharding.place(mesh, fields))
+      # All that the device has to do: to wait costs no more than the time to
+      # start the first program of the update.
+      jax.block_until_ready((old, reference))
     return Rollout(
         rows=rows,
-        batch=types.RolloutBatch(**sharding.place(mesh, fields)),
-        problems=[drawn[i] for i in groups.index],
+        batch=batch,
+        problems=[drawn.problems[i] for i in groups.index],
         grades=groups.grades,
-        correct=correct,
-        buckets=buckets,
+        correct=seen[0],
+        buckets=seen[1],
         statistics=statistics,
         position=position,
-        version=min(versions),
+        version=oldest,
     )
 
   return collect
+
+
+class _Drawn(NamedTuple):
+  """All problems of a rollout so far, and who answered each attempt."""
+
+  problems: list[Any]
+  versions: list[int]
+
+
+def _sample(
+    ask: engine_lib.SampleFn,
+    environment: environment_lib.Environment,
+    key: Key[Array, ""],
+    prompts: int,
+    mesh: jax.sharding.Mesh,
+    watch: throughput.Stopwatch,
+    drawn: _Drawn,
+    judge: Callable[[Float[np.ndarray, "P G"], int], Float[np.ndarray, "P G"]],
+    position: Any,
+    attempt: int,
+) -> tuple[_Groups, Any]:
+  """Draws problems, and samples and grades a group for each."""
+  with watch.time("rollout"):
+    problems, position = environment.source(position, prompts)
+    tokens = sharding.place(mesh, environment.encode(problems))
+    attempt_key = jax.random.fold_in(key, attempt) if attempt else key
+    # Grading reads them at once: waiting here only tells the two apart.
+    found, version = jax.block_until_ready(ask(tokens, attempt_key))
+  with watch.time("grade"):
+    grades = environment.grade(problems, found)
+    grades = grades._replace(correct=judge(grades.correct, attempt))
+  index = len(drawn.problems) + np.arange(len(problems))
+  drawn.problems.extend(problems)
+  drawn.versions.append(version)
+  buckets = environment.buckets(problems)
+  return _Groups(tokens, found, grades, buckets, index), position
 
 
 def _fill(

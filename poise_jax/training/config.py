@@ -1,12 +1,23 @@
 """How long, how fast and at what cost in memory a policy is trained."""
 
+from collections.abc import Iterable
 import dataclasses
 import math
+from typing import Any, Protocol, runtime_checkable
 
 from poise_jax import sharding
+from poise_jax.models import lora as lora_lib
 from poise_jax.rollout import generate, sampling
 from poise_jax.rollout import scoring as scoring_lib
 from poise_jax.tasks import arithmetic
+
+
+@runtime_checkable
+class Section(Protocol):
+  """A mapping, or what an experiment file has in its place."""
+
+  def items(self) -> Iterable[tuple[str, Any]]:
+    """Names and values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +51,10 @@ class TrainConfig:
       it `ref_logprobs` are `old_logprobs`, no `kl` is reported, and a pass over
       each rollout is saved.
     recompute_old: makes `old_logprobs` by a forward pass of the trainer instead
-      of taking the sampler's; for a sampler whose arithmetic differs.
+      of taking the sampler's; for a sampler whose arithmetic differs. With one
+      update a rollout that pass is the update's own.
+    lora: trains adapters of this size and place, and freezes all else; None, or
+      a mapping whose `rank` is 0, trains every weight.
     micro_batches: parts in which a minibatch goes through the policy.
     schedule: in which pieces completions are sampled.
     scoring: memory and precision of the forward pass, and the precision of
@@ -67,12 +81,15 @@ class TrainConfig:
   sampling_attempts: int = 1
   reference: bool = True
   recompute_old: bool = False
+  lora: lora_lib.LoraOptions | Section | None = None
   micro_batches: int = 1
   schedule: generate.Schedule = generate.Schedule()
   scoring: scoring_lib.ScoreOptions = scoring_lib.ScoreOptions()
   mesh: sharding.MeshConfig = sharding.MeshConfig()
 
   def __post_init__(self):
+    if isinstance(self.lora, Section):
+      object.__setattr__(self, "lora", _lora(dict(self.lora.items())))
     for name in (
         *("steps", "prompts", "group_size", "epochs", "minibatches"),
         *("micro_batches", "sampling_attempts", "completion_length"),
@@ -115,6 +132,24 @@ class TrainConfig:
   def updates(self) -> int:
     """Optimizer updates of one rollout."""
     return self.epochs * self.minibatches
+
+  @property
+  def scores_old(self) -> bool:
+    """Whether `old_logprobs` take a forward pass of their own."""
+    return self.recompute_old and self.updates > 1
+
+
+def _lora(fields: dict[str, Any]) -> lora_lib.LoraOptions | None:
+  """Options from a section of an experiment."""
+  known = [field.name for field in dataclasses.fields(lora_lib.LoraOptions)]
+  if unknown := sorted(fields.keys() - set(known)):
+    raise ValueError(
+        f"`lora` must have only {', '.join(known)}, got {', '.join(unknown)}"
+    )
+  if not fields.get("rank", lora_lib.LoraOptions.rank):
+    return None
+  targets = tuple(fields.get("targets", lora_lib.PROJECTIONS))
+  return lora_lib.LoraOptions(**{**fields, "targets": targets})
 
 
 def _check_schedule(config: TrainConfig) -> None:

@@ -26,13 +26,16 @@ from poise_jax.training import (
     config as config_lib,
 )
 from poise_jax.training import (
+    optimizer as optimizer_lib,
+)
+from poise_jax.training import (
     step as step_lib,
 )
 from poise_jax.training import (
     throughput,
 )
 from poise_jax.training import (
-    trainer as trainer_lib,
+    tuning as tuning_lib,
 )
 
 # No token is ever chosen: any id will do.
@@ -93,20 +96,6 @@ def _bytes(tree: Any) -> int:
   )
 
 
-def _shapes(tree: Any, shardings: Any) -> Any:
-  """Shapes with shardings, of arrays or shapes."""
-  leaves, structure = jax.tree.flatten(tree)
-  return jax.tree.unflatten(
-      structure,
-      [
-          jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
-          for leaf, where in zip(
-              leaves, jax.tree.leaves(shardings), strict=True
-          )
-      ],
-  )
-
-
 def _compile(job: _Job) -> tuple[Program, Any]:
   """Compiles; also gives the shapes of the outputs, with shardings."""
   start = time.perf_counter()
@@ -126,7 +115,7 @@ def _compile(job: _Job) -> tuple[Program, Any]:
   flops = job.flops
   if flops is None:
     flops = throughput.matmul_flops(traced.jaxpr)
-  outputs = _shapes(traced.out_info, compiled.output_shardings)
+  outputs = tuning_lib.in_place(traced.out_info, compiled.output_shardings)
   return (
       Program(
           job.name,
@@ -145,12 +134,24 @@ class _Shapes(NamedTuple):
   """Everything that a step is made of, as shapes with shardings."""
 
   graphdef: nnx.GraphDef
-  params: Any
+  tuning: tuning_lib.Tuning
+  trained: Any
+  frozen: tuple[Any, ...]
   opt_state: Any
   sampled: Any  # the params to sample with
   prompts: prompt_batches.Prompts  # of a whole rollout
   config: config_lib.TrainConfig
   mesh: jax.sharding.Mesh
+
+  @property
+  def reference(self) -> tuple[Any, ...]:
+    """Params of a reference policy that is no part of the state."""
+    return () if self.frozen else (self.trained,)
+
+  @property
+  def platform(self) -> str:
+    """Of the devices, which may not be here."""
+    return self.mesh.devices.flat[0].platform
 
 
 def _rows(found: _Shapes, prompts: int) -> scoring.Rows:
@@ -166,7 +167,7 @@ def _rows(found: _Shapes, prompts: int) -> scoring.Rows:
       np.broadcast_to(np.int32(0), shape),
       np.broadcast_to(np.float32(0), shape),
   )
-  return _shapes(rows, sharding.batch_shardings(mesh, rows))
+  return tuning_lib.in_place(rows, sharding.batch_shardings(mesh, rows))
 
 
 def _batch(found: _Shapes, prompts: int) -> types.RolloutBatch:
@@ -199,7 +200,7 @@ def _batch(found: _Shapes, prompts: int) -> types.RolloutBatch:
       )
   )
   leaves = jax.tree.leaves(batch)
-  return _shapes(batch, sharding.batch_shardings(mesh, leaves))
+  return tuning_lib.in_place(batch, sharding.batch_shardings(mesh, leaves))
 
 
 def _decode_flops(found: _Shapes, decoding: decoding_lib.Decoding) -> float:
@@ -218,7 +219,7 @@ def _decode_flops(found: _Shapes, decoding: decoding_lib.Decoding) -> float:
 def _rollout(found: _Shapes) -> Iterator[Program]:
   """Prefill, growth of the cache and one stretch of tokens."""
   config = found.config
-  state = (found.params, found.params, found.opt_state)
+  state = (*found.reference, found.trained, *found.frozen, found.opt_state)
   count = config.schedule.prompts_at_once or config.prompts
   rows = _rows(found, min(count, config.prompts))
   numbers = jax.ShapeDtypeStruct(
@@ -279,32 +280,37 @@ def _rollout(found: _Shapes) -> Iterator[Program]:
 def _update(found: _Shapes, algorithm: types.Algorithm) -> Iterator[Program]:
   """Scores of the reference, and the three parts of an update."""
   config, mesh = found.config, found.mesh
-  params, opt_state = found.params, found.opt_state
-  score = scoring.make_score_tokens(
-      found.graphdef, config.scoring, temperature=config.temperature
+  params, opt_state = found.trained, found.opt_state
+  score = tuning_lib.make_score(
+      found.tuning,
+      scoring.make_score_tokens(
+          found.graphdef, config.scoring, temperature=config.temperature
+      ),
   )
   cut = config.micro_batches > 1
-  if config.reference or config.recompute_old:
+  if config.reference or config.scores_old:
     parts = config.minibatches * config.micro_batches if cut else 1
     yield _compile(
         _Job(
             "score a rollout",
             step_lib.make_score(score, parts),
-            (params, _rows(found, config.prompts)),
-            (params, opt_state),
+            (params, _rows(found, config.prompts), *found.frozen),
+            (*found.reference, opt_state),
         )
     )[0]
   prompts = config.prompts // config.minibatches
   forward = step_lib.make_forward(score, config.micro_batches)
-  arguments = (params, _rows(found, prompts))
+  arguments = (params, _rows(found, prompts), *found.frozen)
   program, (scores, pull) = _compile(
-      _Job("forward", forward, arguments, (params, opt_state))
+      _Job("forward", forward, arguments, (*found.reference, opt_state))
   )
   yield program
   state = jax.eval_shape(lambda: algorithm.init(algorithm.hparams))
   everywhere = jax.tree.map(lambda _: sharding.replicated(mesh), state)
   differentiate = step_lib.make_differentiate(
-      algorithm.loss, has_reference=config.reference
+      algorithm.loss,
+      has_reference=config.reference,
+      platform=found.platform,
   )
   program, output = _compile(
       _Job(
@@ -312,24 +318,27 @@ def _update(found: _Shapes, algorithm: types.Algorithm) -> Iterator[Program]:
           differentiate,
           (
               algorithm.hparams,
-              _shapes(state, everywhere),
+              tuning_lib.in_place(state, everywhere),
               _batch(found, prompts),
               scores,
           ),
-          (params, params, opt_state),
+          (*found.reference, params, *found.frozen, opt_state),
       )
   )
   yield program
-  shardings = jax.tree.map(lambda x: x.sharding, (params, opt_state))
+  of_params, of_optimizer = (
+      jax.tree.map(lambda x: x.sharding, tree) for tree in (params, opt_state)
+  )
+  rows = sharding.named(mesh, "completion")
   backward = step_lib.make_backward(
-      trainer_lib.make_optimizer(config),
+      optimizer_lib.make_optimizer(config),
       donate_params=cut,
-      shardings=shardings,
+      shardings=step_lib.Shardings(of_params, of_optimizer, rows),
   )
   cotangents = output.cotangents
   # Residuals of the forward pass, if any, are an argument.
   job = _Job("backward", backward, (params, opt_state, pull, cotangents), ())
-  yield _compile(job._replace(beside=(params,)))[0]
+  yield _compile(job._replace(beside=found.reference))[0]
 
 
 def programs(
@@ -355,21 +364,25 @@ def programs(
   """
   logical_axes.check_divisible(model, config.mesh)
   mesh = sharding.make_mesh(config.mesh, devices)
-  graphdef, params = transformer.structure(model)
+  platform = mesh.devices.flat[0].platform
+  graphdef, params = transformer.structure(model, platform)
+  tuning = tuning_lib.make(model, params, config.lora, mesh)
+  optimizer = optimizer_lib.make_optimizer(config)
+  opt_state = jax.eval_shape(optimizer.init, tuning.trained)
+  of_optimizer = logical_axes.like_parameters(mesh, opt_state, tuning.trained)
   of_params = logical_axes.parameter_shardings(mesh, params)
-  optimizer = trainer_lib.make_optimizer(config)
-  opt_state = jax.eval_shape(optimizer.init, params)
-  of_optimizer = logical_axes.like_parameters(mesh, opt_state, params)
-  placed = _shapes(params, of_params)
-  sampled = placed
+  sampled = tuning_lib.in_place(params, of_params)
+  frozen = tuning.keep(sampled)
   if config.scoring.compute_dtype != "float32" or config.mesh.fsdp > 1:
     prepare = engine_lib.make_prepare(config.scoring.compute_dtype)
     where = logical_axes.decoding_shardings(mesh, params)
-    sampled = _shapes(jax.eval_shape(prepare, params), where)
+    sampled = tuning_lib.in_place(jax.eval_shape(prepare, params), where)
   found = _Shapes(
       graphdef,
-      placed,
-      _shapes(opt_state, of_optimizer),
+      tuning,
+      tuning_lib.in_place(tuning.trained, tuning.shardings),
+      frozen,
+      tuning_lib.in_place(opt_state, of_optimizer),
       sampled,
       prompt_batches.Prompts(np.zeros((0, prompt_length), np.int32)),
       config,

@@ -1,5 +1,6 @@
 """A whole training run in memory, for whoever compares many of them."""
 
+import collections
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +11,10 @@ import numpy as np
 
 from poise_jax import types
 from poise_jax.rollout import tokenizer as tokenizer_lib
+from poise_jax.training import (
+    collapse,
+    collect,
+)
 from poise_jax.training import (
     config as config_lib,
 )
@@ -39,9 +44,24 @@ class TrainResult(NamedTuple):
   diverged: str
 
 
+class Hardship(NamedTuple):
+  """What makes a run harder; none of it compiles anything anew.
+
+  Attributes:
+    lag: rollouts that the sampling policy is behind: it is the policy of `lag`
+      rollouts ago, at the beginning the first one.
+    flip: a verifier that errs, see `collect.Departure`.
+  """
+
+  lag: int = 0
+  flip: collect.FlipFn | None = None
+
+
+NO_HARDSHIP = Hardship()
 # Called after each step with the number of steps done.
 OnStep = Callable[[int], None]
-TrainFn = Callable[[nnx.State, types.Algorithm, int, OnStep], TrainResult]
+# Of params, algorithm and seed, and by choice `on_step` and `hardship`.
+TrainFn = Callable[..., TrainResult]
 
 
 def make_train(
@@ -59,10 +79,10 @@ def make_train(
     config: length and speed of training.
 
   Returns:
-    A function of (params, algorithm, seed, on_step) that trains from `params`,
-    which is also the reference policy, and gives a `TrainResult`. The same
-    arguments give the same bits. Loss or gradients that are not finite end the
-    run, with the params of the step before.
+    A function of (params, algorithm, seed, on_step, hardship) that trains from
+    `params`, which is also the reference policy, and gives a `TrainResult`. The
+    same arguments give the same bits. A step that broke down (`collapse`) ends
+    the run, with the params of the step before.
   """
   # A small policy gains nothing from a second device: trials use others.
   devices = jax.local_devices()[: config.mesh.size]
@@ -75,33 +95,39 @@ def make_train(
       algorithm: types.Algorithm,
       seed: int,
       on_step: OnStep = lambda step: None,
+      hardship: Hardship = NO_HARDSHIP,
   ) -> TrainResult:
+    if hardship.lag < 0:
+      raise ValueError(f"`lag` must be at least 0 rollouts, got {hardship.lag}")
     environment = environment_lib.arithmetic_environment(tokenizer, seed)
     state = trainer.start(params, algorithm, environment)
-    reference = trainer.place(params) if config.reference else None
+    reference = trainer.reference(state, params)
+    samplers = collections.deque(maxlen=hardship.lag + 1)
     curves = []
     for step in range(config.steps):
       # Several micro-batches overwrite the params, which a divergence gives.
-      kept = state.params
+      kept = state
       if config.micro_batches > 1:
-        kept = jax.tree.map(jnp.copy, kept)
-      result = trainer.step(state, reference, algorithm, environment, seed)
-      if diverged := _divergence(result.columns, step):
-        return TrainResult(kept, _curve(curves), diverged)
+        copied = jax.tree.map(jnp.copy, state.params)
+        kept = state._replace(params=copied)
+      if hardship.lag:
+        version = state.step * config.updates - state.skipped
+        samplers.append(collect.Sampler(trainer.policy(kept), version))
+      departure = collect.Departure(
+          samplers[0] if hardship.lag else None, hardship.flip
+      )
+      result = trainer.step(
+          *(state, reference, algorithm, environment, seed, departure)
+      )
+      far = [before["kl"] for before in curves if "kl" in before]
+      if diverged := collapse.found(result.columns, step, far):
+        return TrainResult(trainer.policy(kept), _curve(curves), diverged)
       curves.append(metrics_lib.values(result.metrics))
       state = result.state
       on_step(step + 1)
-    return TrainResult(state.params, _curve(curves), "")
+    return TrainResult(trainer.policy(state), _curve(curves), "")
 
   return train
-
-
-def _divergence(columns: dict[str, list[float]], step: int) -> str:
-  """Names the first non-finite quantity that the update depends on."""
-  for name in ("loss", "grad_norm", "entropy", "kl"):
-    if not np.all(np.isfinite(columns[name])):
-      return f"non-finite {name} at step {step}"
-  return ""
 
 
 def _curve(steps: list[dict[str, float]]) -> dict[str, list[float]]:

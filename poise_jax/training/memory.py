@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from poise_jax import sharding
-from poise_jax.models import families, logical_axes, transformer
+from poise_jax.models import families, logical_axes, lora, transformer
 from poise_jax.training import config as config_lib
 
 # Bytes of a device, as its maker counts them, by jax's name of the device.
@@ -118,6 +118,14 @@ def estimate(
       "optimizer": 8.0 * numbers,
       "reference": 4.0 * numbers,
   }
+  if config.lora is not None:
+    # The base policy is the reference too.
+    adapters = _numbers(lora.shapes(model, config.lora), mesh)
+    state = {
+        "base policy": 4.0 * numbers,
+        "adapters": 4.0 * adapters,
+        "optimizer": 8.0 * adapters,
+    }
   length, layers = config.completion_length, model.num_hidden_layers
   of_token = 2 * size * layers * model.num_key_value_heads * model.head_dim
   at_once = config.schedule.prompts_at_once or config.prompts
@@ -133,6 +141,8 @@ def estimate(
   if options.compute_dtype != "float32" or mesh.fsdp > 1:
     whole = _numbers(params, mesh, whole=("embed",))
     rollout["params to sample with"] = float(size * whole)
+  elif config.lora is not None:
+    rollout["params to sample with"] = 4.0 * numbers
   prompts = config.prompts / config.minibatches / config.micro_batches / cut
   rows = prompts * config.group_size
   width = size * model.hidden_size
@@ -142,6 +152,10 @@ def estimate(
       "hidden states": blocks * width * (rows * length + prompts * slots),
       "logits": 4.0 * rows * min(options.chunk or length, length) * vocabulary,
   }
+  if config.lora is not None:
+    # Merged, and their gradient on its way to the adapters.
+    update["merged params"] = float(size * numbers)
+    update["gradients"] = float(size * numbers)
   return Estimate(state, rollout, update)
 
 
@@ -162,7 +176,7 @@ def check(found: Estimate, limit: float, kind: str) -> None:
   phase = max(found[1:], key=lambda parts: sum(parts.values()))
   if state > limit / 2:
     name, bytes_ = "weights and optimizer", state
-    flag = "raise --config.mesh.fsdp, with as many more devices"
+    flag = _MORE_DEVICES
   else:
     name, bytes_ = max(phase.items(), key=lambda item: item[1])
     flag = _FLAGS[phase is found.update, name]
@@ -172,6 +186,7 @@ def check(found: Estimate, limit: float, kind: str) -> None:
   )
 
 
+_MORE_DEVICES = "raise --config.mesh.fsdp, with as many more devices"
 _FEWER_AT_ONCE = "lower --config.schedule.prompts_at_once"
 _MORE_PARTS = "raise --config.train.micro_batches"
 # Whether it is in the update, and what is largest -> what to do about it.
@@ -179,7 +194,8 @@ _FLAGS = {
     (False, "cache"): _FEWER_AT_ONCE,
     (False, "logits"): _FEWER_AT_ONCE,
     (False, "params to sample with"): "raise --config.mesh.tensor",
-    (True, "gradients"): "raise --config.mesh.fsdp, with as many more devices",
+    (True, "gradients"): _MORE_DEVICES,
+    (True, "merged params"): _MORE_DEVICES,
     (True, "hidden states"): _MORE_PARTS,
     (True, "logits"): "set --config.scoring.chunk=128 or another small number",
 }

@@ -8,6 +8,12 @@
 The same call continues a run that was interrupted or killed: it starts from
 the newest whole checkpoint, and repeats what came after it bit for bit, since
 all random numbers are derived from (seed, step).
+
+A line of the metrics has the seconds of its step: those of `StepResult.times`,
+`time/train` (all of them and what is between), `time/evaluate` if it was
+evaluated, `time/checkpoint` for what the save after the step before took of the
+main thread (it goes on in the background), and `time/step`, everything since
+the line before.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +21,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 from flax import nnx
@@ -58,7 +65,8 @@ class RunConfig:
     seed: of prompts and sampling.
     checkpoint_every: steps between checkpoints.
     evaluate_every: steps between evaluations; 0 for none but the last.
-    retention: which checkpoints stay.
+    retention: which checkpoints stay. Where its metric is one of evaluation,
+      each evaluation is followed by a checkpoint, so that the best is there.
     completions: kept of each step, for people to read; 0 for none.
   """
 
@@ -77,6 +85,17 @@ class RunConfig:
         raise ValueError(
             f"`{name}` must be at least {least}, got {getattr(self, name)}"
         )
+    if self.keeps_evaluated and not self.evaluate_every:
+      raise ValueError(
+          f"`retention.metric` {self.retention.metric!r} is known of steps that"
+          " are evaluated: set --config.run.evaluate_every, or another metric"
+      )
+
+  @property
+  def keeps_evaluated(self) -> bool:
+    """Whether a value of `EvaluateFn` says which checkpoints are best."""
+    kept = self.retention
+    return kept.best > 0 and kept.metric.startswith("eval/")
 
 
 class RunResult(NamedTuple):
@@ -129,7 +148,7 @@ def train(
     algorithm: how to learn.
     environment: the task.
     config: what is kept.
-    workdir: of this run alone.
+    workdir: of this run alone; in a file system.
     fingerprint: what must not change over a run, beyond algorithm, training
       configuration and seed, which are added: the base policy, the task.
     decode: (tokens, lengths) to texts, for the sample of completions.
@@ -143,10 +162,11 @@ def train(
     first.
 
   Raises:
-    ValueError: if the directory holds another run.
+    ValueError: if the directory holds another run or is a URL.
     RuntimeError: if another process trains there.
     OSError: if a checkpoint cannot be written.
   """
+  check_workdir(workdir)
   workdir = pathlib.Path(workdir)
   fields = _identity(trainer.config, algorithm, config) | fingerprint
   with contextlib.ExitStack() as stack:
@@ -156,13 +176,11 @@ def train(
             workdir / "checkpoints", config.retention, fingerprint=fields
         )
     )
-    state = trainer.start(params, algorithm, environment)
-    if (latest := checkpoints.latest()) is not None:
-      state = _restored(checkpoints, latest, state)
+    state = _begin(checkpoints, trainer, params, algorithm, environment)
     on_start(start := state.step)
     if start == trainer.config.steps:
       return RunResult(state, start, True, 0)
-    reference = trainer.place(params) if trainer.config.reference else None
+    reference = trainer.reference(state, params)
     write, log = _open_logs(stack, workdir, config, start, more_sinks)
     clock = throughput.Stopwatch()
     # Asked once a step, so that whoever stops has saved; and equally often by
@@ -175,20 +193,12 @@ def train(
             state, reference, algorithm, environment, config.seed
         )
       state = result.state
-      values = metrics_lib.values(result.metrics)
       last = state.step == trainer.config.steps
+      found = {}
       if evaluate and (last or _due(state.step, config.evaluate_every)):
         with clock.time("evaluate"):
-          found = evaluate(state.params, config.seed)
-        values |= {f"eval/{name}": value for name, value in found.items()}
-      times = clock.lap()
-      values |= times | throughput.rates(
-          tokens=values["num_tokens"],
-          seconds=times["time/train"],
-          flops=trainer.flops(result.rollout),
-          devices=list(trainer.mesh.devices.flat),
-      )
-      values["skipped_updates"] = float(state.skipped)
+          found = _evaluated(evaluate, trainer.policy(state), config.seed)
+      values = _values(trainer, result, found, clock.lap())
       # Logs come before the checkpoint: a kill between them repeats the step,
       # and its lines are replaced. The other way round they would be missing.
       tokens = sharding.fetch(result.rollout.rows.tokens)
@@ -196,11 +206,72 @@ def train(
         _log_completions(log, step, result.rollout, tokens, environment, decode)
       write(step, values)
       stopping = stop()
-      if last or stopping or _due(state.step, config.checkpoint_every):
-        _save(checkpoints, state, values)
+      if last or stopping or _is_kept(config, state.step, found):
+        with clock.time("checkpoint"):
+          _save(checkpoints, state, values)
       on_step(state.step, values)
     finished = state.step == trainer.config.steps
     return RunResult(state, start, finished, 0 if finished else stop.exit_code)
+
+
+def check_workdir(workdir: str | os.PathLike[str]) -> None:
+  """Refuses what is no directory of a file system.
+
+  Logs are appended to and cut back, one process locks the checkpoints, and a
+  step appears by a rename: an object store can do none of it.
+
+  Raises:
+    ValueError: if it is a URL, such as gs://bucket/run.
+  """
+  text = os.fspath(workdir)
+  # As a path, a URL has lost a slash.
+  if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+    raise ValueError(
+        f"the directory of a run must be in a file system, got {text!r}; mount"
+        " the bucket (for gs:// with gcsfuse) or take a shared disk, at the same"
+        " path on every machine, and give that path"
+    )
+
+
+def _begin(
+    checkpoints: checkpoint.Checkpoints,
+    trainer: trainer_lib.Trainer,
+    params: nnx.State,
+    algorithm: types.Algorithm,
+    environment: environment_lib.Environment,
+) -> state_lib.TrainState:
+  """The state of the newest checkpoint, or a fresh one; never both in memory."""
+  latest = checkpoints.latest()
+  if latest is None:
+    return trainer.start(params, algorithm, environment)
+  like = trainer.expect(params, algorithm, environment)
+  return _restored(checkpoints, latest, like)
+
+
+def _evaluated(
+    evaluate: EvaluateFn, params: nnx.State, seed: int
+) -> dict[str, float]:
+  """What evaluation says, by the names of its metrics."""
+  return {f"eval/{name}": v for name, v in evaluate(params, seed).items()}
+
+
+def _values(
+    trainer: trainer_lib.Trainer,
+    result: trainer_lib.StepResult,
+    found: Values,
+    times: Values,
+) -> dict[str, float]:
+  """All that is logged of a step; `found` by evaluation."""
+  values = metrics_lib.values(result.metrics) | found
+  rates = throughput.rates(
+      tokens=values["num_tokens"],
+      seconds=times["time/train"],
+      flops=trainer.flops(result.rollout),
+      devices=list(trainer.mesh.devices.flat),
+  )
+  phases = metrics_lib.values(result.times)
+  skipped = {"skipped_updates": float(result.state.skipped)}
+  return values | phases | times | rates | skipped
 
 
 def _identity(
@@ -213,6 +284,8 @@ def _identity(
   # A run may go on on other devices, and in other pieces.
   for name in ("mesh", "micro_batches", "schedule"):
     fields.pop(name)
+  if training.lora is None:  # It was not always a field.
+    fields.pop("lora")
   scoring = fields.pop("scoring")
   return {
       "--config.algorithm": algorithm.name,
@@ -225,6 +298,12 @@ def _identity(
 
 def _due(step: int, every: int) -> bool:
   return every > 0 and step % every == 0
+
+
+def _is_kept(config: RunConfig, step: int, found: Values) -> bool:
+  """Whether a checkpoint is due, or evaluation may have found the best."""
+  evaluated = config.keeps_evaluated and config.retention.metric in found
+  return evaluated or _due(step, config.checkpoint_every)
 
 
 def _arrays(state: state_lib.TrainState) -> dict[str, Any]:

@@ -15,19 +15,22 @@ class TrainState(NamedTuple):
   Random numbers are not in it: keys are derived from (seed, step).
 
   Attributes:
-    params: of the policy.
+    params: of the policy; with LoRA its adapters, see `tuning`.
     opt_state: of the optimizer.
     algorithm_state: of the algorithm.
     history: pass counts of prompts seen so far; on the host.
     position: in the source of problems.
     step: rollouts done.
     skipped: updates that were not made, for their gradient was not finite.
+    frozen: what the policy is made of beside `params`: with LoRA the params of
+      the base policy, else nothing. In no checkpoint, for it never changes.
   """
 
-  params: nnx.State
+  params: Any
   opt_state: optax.OptState
   algorithm_state: dict[str, Any]
   history: history_lib.PassHistory
   position: prompts.Position
   step: int
   skipped: int
+  frozen: tuple[nnx.State, ...] = ()

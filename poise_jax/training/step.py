@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import optax
 
-from poise_jax import types
+from poise_jax import sharding, types
 from poise_jax.rollout import scoring
 from poise_jax.training import metrics as metrics_lib
 
@@ -46,9 +46,10 @@ class LossOutput(NamedTuple):
 
 
 # Params and cotangents to the gradient of the params.
-Vjp = Callable[[nnx.State, scoring.TokenScores], nnx.State]
-ScoreRowsFn = Callable[[nnx.State, scoring.Rows], scoring.TokenScores]
-ForwardFn = Callable[[nnx.State, scoring.Rows], tuple[scoring.TokenScores, Vjp]]
+Vjp = Callable[[Any, scoring.TokenScores], Any]
+# Of (params, rows), and whatever is frozen: see `tuning`.
+ScoreRowsFn = Callable[..., scoring.TokenScores]
+ForwardFn = Callable[..., tuple[scoring.TokenScores, Vjp]]
 DifferentiateFn = Callable[
     [
         types.HParams,
@@ -58,6 +59,22 @@ DifferentiateFn = Callable[
     ],
     LossOutput,
 ]
+
+
+class Shardings(NamedTuple):
+  """Where arguments and results of the parts live on a mesh.
+
+  Attributes:
+    params: of what trains.
+    opt_state: of the optimizer state.
+    rows: of everything that has a row for a prompt or a completion.
+    frozen: of each frozen argument.
+  """
+
+  params: Any
+  opt_state: Any
+  rows: Any
+  frozen: tuple[Any, ...] = ()
 
 
 class Updated(NamedTuple):
@@ -70,96 +87,118 @@ class Updated(NamedTuple):
     skipped: 1.0 if the gradient was not finite; then nothing has changed.
   """
 
-  params: nnx.State
+  params: Any
   opt_state: optax.OptState
   grad_norm: Float[Array, ""]
   skipped: Float[Array, ""]
 
 
-BackwardFn = Callable[
-    [nnx.State, optax.OptState, Vjp, scoring.TokenScores], Updated
-]
+BackwardFn = Callable[[Any, optax.OptState, Vjp, scoring.TokenScores], Updated]
 
 
 def make_forward(
-    score_tokens: scoring.ScoreFn, micro_batches: int = 1
+    score_tokens: ScoreRowsFn,
+    micro_batches: int = 1,
+    shardings: Shardings | None = None,
 ) -> ForwardFn:
   """Makes part 1: token scores, and the function that pulls cotangents back.
 
   Args:
     score_tokens: the forward pass, see `scoring.make_score_tokens`.
     micro_batches: into how many equal parts the prompts are cut.
+    shardings: of arguments and scores; if None, as they come.
   """
 
   def whole(
-      params: nnx.State, rows: scoring.Rows
+      params: Any, rows: scoring.Rows, *frozen: nnx.State
   ) -> tuple[scoring.TokenScores, Vjp]:
-    scores, vjp = jax.vjp(lambda p: score_tokens(p, rows), params)
+    scores, vjp = jax.vjp(lambda p: score_tokens(p, rows, *frozen), params)
     return scores, jax.tree_util.Partial(_pull_residuals, vjp)
 
   def in_parts(
-      params: nnx.State, rows: scoring.Rows
+      params: Any, rows: scoring.Rows, *frozen: nnx.State
   ) -> tuple[scoring.TokenScores, Vjp]:
-    scores = _score_in_parts(score_tokens, micro_batches, params, rows)
+    scores = _score_in_parts(score_tokens, micro_batches, params, rows, frozen)
     pull = functools.partial(_pull_in_parts, score_tokens, micro_batches)
-    return scores, jax.tree_util.Partial(pull, rows)
+    return scores, jax.tree_util.Partial(pull, rows, frozen)
 
-  return jax.jit(whole if micro_batches == 1 else in_parts)
+  where = {}
+  if shardings is not None:
+    where = _arguments(shardings) | {"out_shardings": (shardings.rows, None)}
+  return jax.jit(whole if micro_batches == 1 else in_parts, **where)
 
 
-def make_score(score_tokens: scoring.ScoreFn, parts: int = 1) -> ScoreRowsFn:
+def make_score(
+    score_tokens: ScoreRowsFn,
+    parts: int = 1,
+    shardings: Shardings | None = None,
+) -> ScoreRowsFn:
   """Makes part 1 alone, for policies that get no gradient.
 
   Args:
     score_tokens: the forward pass.
     parts: into how many equal parts the prompts are cut, one after the other.
+    shardings: of arguments and scores; if None, as they come.
   """
 
-  def score(params: nnx.State, rows: scoring.Rows) -> scoring.TokenScores:
+  def score(
+      params: Any, rows: scoring.Rows, *frozen: nnx.State
+  ) -> scoring.TokenScores:
     if parts == 1:
-      return score_tokens(params, rows)
-    return _score_in_parts(score_tokens, parts, params, rows)
+      return score_tokens(params, rows, *frozen)
+    return _score_in_parts(score_tokens, parts, params, rows, frozen)
 
-  return jax.jit(score)
+  where = {}
+  if shardings is not None:
+    where = _arguments(shardings) | {"out_shardings": shardings.rows}
+  return jax.jit(score, **where)
+
+
+def _arguments(shardings: Shardings) -> dict[str, Any]:
+  """Where (params, rows, *frozen) must be."""
+  found = shardings.params, shardings.rows, *shardings.frozen
+  return {"in_shardings": found}
 
 
 def _score_in_parts(
-    score_tokens: scoring.ScoreFn,
+    score_tokens: ScoreRowsFn,
     count: int,
-    params: nnx.State,
+    params: Any,
     rows: scoring.Rows,
+    frozen: tuple[nnx.State, ...],
 ) -> scoring.TokenScores:
   """Forward pass of one part after the other."""
   prompts = rows.prompts.tokens.shape[0]
   parts = _cut(rows, count, prompts)
-  scores = jax.lax.map(lambda part: score_tokens(params, part), parts)
+  scores = jax.lax.map(lambda part: score_tokens(params, part, *frozen), parts)
   return _join(scores, prompts)
 
 
 def _pull_residuals(
-    vjp: Callable[[scoring.TokenScores], tuple[nnx.State]],
-    params: nnx.State,
+    vjp: Callable[[scoring.TokenScores], tuple[Any]],
+    params: Any,
     cotangents: scoring.TokenScores,
-) -> nnx.State:
+) -> Any:
   """Backward pass from what the forward pass has kept."""
   del params
   return vjp(cotangents)[0]
 
 
 def _pull_in_parts(
-    score_tokens: scoring.ScoreFn,
+    score_tokens: ScoreRowsFn,
     micro_batches: int,
     rows: scoring.Rows,
-    params: nnx.State,
+    frozen: tuple[nnx.State, ...],
+    params: Any,
     cotangents: scoring.TokenScores,
-) -> nnx.State:
+) -> Any:
   """Forward and backward pass of one micro-batch after the other, summed."""
   prompts = rows.prompts.tokens.shape[0]
 
   def add(
-      total: nnx.State, part: tuple[scoring.Rows, scoring.TokenScores]
-  ) -> tuple[nnx.State, None]:
-    _, vjp = jax.vjp(lambda p: score_tokens(p, part[0]), params)
+      total: Any, part: tuple[scoring.Rows, scoring.TokenScores]
+  ) -> tuple[Any, None]:
+    _, vjp = jax.vjp(lambda p: score_tokens(p, part[0], *frozen), params)
     return jax.tree.map(jnp.add, total, vjp(part[1])[0]), None
 
   parts = _cut((rows, cotangents), micro_batches, prompts)
@@ -195,7 +234,10 @@ def _join(tree: Any, prompts: int) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def make_differentiate(
-    loss_fn: types.LossFn, *, has_reference: bool = True
+    loss_fn: types.LossFn,
+    *,
+    has_reference: bool = True,
+    platform: str | None = None,
 ) -> DifferentiateFn:
   """Makes part 2 for one loss; the same loss gives the same compiled function.
 
@@ -206,10 +248,12 @@ def make_differentiate(
     loss_fn: of an algorithm.
     has_reference: whether `ref_logprobs` are of a reference policy; if not, no
       `kl` is measured.
+    platform: of the devices to compile for, "cpu" or another; the default one
+      if None.
   """
   # On a CPU it takes a third of a millisecond either way, and half as long to
   # compile without optimisation.
-  on_cpu = jax.default_backend() == "cpu"
+  on_cpu = (platform or jax.default_backend()) == "cpu"
   options = {"xla_backend_optimization_level": 0} if on_cpu else None
 
   @functools.partial(jax.jit, compiler_options=options)
@@ -234,7 +278,10 @@ def make_differentiate(
 
     (loss, aux), cotangents = jax.value_and_grad(loss_of, has_aux=True)(present)
     flat = scoring.TokenScores(
-        *(c.reshape(x.shape) for c, x in zip(cotangents, scores, strict=True))
+        *(
+            sharding.constrain(c.reshape(x.shape), "completion")
+            for c, x in zip(cotangents, scores, strict=True)
+        )
     )
     return LossOutput(loss, *aux, flat)
 
@@ -245,7 +292,7 @@ def make_backward(
     optimizer: optax.GradientTransformation,
     *,
     donate_params: bool = False,
-    shardings: tuple[Any, Any] = (None, None),
+    shardings: Shardings | None = None,
 ) -> BackwardFn:
   """Makes part 3: pulls cotangents back to the params and updates them.
 
@@ -257,18 +304,23 @@ def make_backward(
     donate_params: lets the update overwrite the memory of the old params; not
       possible where the residuals of part 1 refer to them. That of the
       optimizer state is always overwritten.
-    shardings: of params and optimizer state after the update; as the compiler
-      likes if None.
+    shardings: of params and optimizer state, before and after the update, and
+      of cotangents; if None, as they come and as the compiler likes.
   """
   donated = ("params", "opt_state") if donate_params else ("opt_state",)
 
-  @functools.partial(
-      jax.jit,
-      donate_argnames=donated,
-      out_shardings=Updated(*shardings, None, None),
-  )
+  where = {}
+  if shardings is not None:
+    places = shardings.params, shardings.opt_state
+    # Residuals are where part 1 left them.
+    where = {
+        "in_shardings": (*places, None, shardings.rows),
+        "out_shardings": Updated(*places, None, None),
+    }
+
+  @functools.partial(jax.jit, donate_argnames=donated, **where)
   def backward(
-      params: nnx.State,
+      params: Any,
       opt_state: optax.OptState,
       vjp: Vjp,
       cotangents: scoring.TokenScores,

@@ -12,6 +12,7 @@ import numpy as np
 
 from poise_jax.models import families
 from poise_jax.training import config as config_lib
+from poise_jax.training import metrics as metrics_lib
 
 
 class Stopwatch:
@@ -35,6 +36,13 @@ class Stopwatch:
     finally:
       spent = self._clock() - start
       self._phases[phase] = self._phases.get(phase, 0.0) + spent
+
+  def phases(self) -> dict[str, metrics_lib.Fraction]:
+    """Gives `time/<phase>`, seconds a step, of one step so far."""
+    return {
+        f"time/{phase}": metrics_lib.Fraction(spent, 1.0)
+        for phase, spent in self._phases.items()
+    }
 
   def lap(self) -> dict[str, float]:
     """Gives `time/<phase>` and `time/step` in seconds, and starts again.
@@ -173,10 +181,10 @@ def forward_flops(
 def passes(config: config_lib.TrainConfig) -> int:
   """How often a step computes what one forward pass does.
 
-  Once to sample, once for each of `reference` and `recompute_old`, and three
-  times for each pass over a rollout that is learned from.
+  Once to sample, once for each of `reference` and `scores_old`, and three times
+  for each pass over a rollout that is learned from.
   """
-  return 1 + config.reference + config.recompute_old + 3 * config.epochs
+  return 1 + config.reference + config.scores_old + 3 * config.epochs
 
 
 # Run an unknown number of times, or on an unknown number of devices.

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import optax
 
-from poise_jax import types
+from poise_jax import sharding, types
 from poise_jax.rollout import scoring
 from poise_jax.training import collect
 from poise_jax.training import (
@@ -34,11 +34,13 @@ class Updates(NamedTuple):
     state: with new params, optimizer and algorithm state.
     metrics: of the rollout and its updates, still to be divided.
     columns: quantity -> one number an update, of what must be finite.
+    batch: of the whole rollout, with the `old_logprobs` that were used.
   """
 
   state: state_lib.TrainState
   metrics: dict[str, metrics_lib.Metric]
   columns: dict[str, list[float]]
+  batch: types.RolloutBatch
 
 
 UpdateFn = Callable[
@@ -47,11 +49,11 @@ UpdateFn = Callable[
 
 
 def make_update(
-    score: scoring.ScoreFn,
+    score: step_lib.ScoreRowsFn,
     optimizer: optax.GradientTransformation,
     config: config_lib.TrainConfig,
-    params_shardings: Any,
-    optimizer_shardings: Any,
+    shardings: step_lib.Shardings | None = None,
+    platform: str | None = None,
 ) -> UpdateFn:
   """Makes the function that updates the policy on one rollout.
 
@@ -59,19 +61,22 @@ def make_update(
     score: forward pass of the policy, not jitted.
     optimizer: gets gradients before any clipping.
     config: how many epochs, minibatches and micro-batches.
-    params_shardings: of the params.
-    optimizer_shardings: of the optimizer state.
+    shardings: of params, optimizer state and rows; if None, as they come.
+    platform: of the devices; the default one if None.
 
   Returns:
     A function of (state, rollout, algorithm, has_reference); the last says
-    whether the rollout has log-probabilities of a reference policy.
+    whether the rollout has log-probabilities of a reference policy. With
+    `config.recompute_old` and a single update, the forward pass of that update
+    gives `old_logprobs`: the policy has not moved since it sampled.
   """
-  forward = step_lib.make_forward(score, config.micro_batches)
+  forward = step_lib.make_forward(score, config.micro_batches, shardings)
   backward = step_lib.make_backward(
       optimizer,
       donate_params=config.micro_batches > 1,
-      shardings=(params_shardings, optimizer_shardings),
+      shardings=shardings,
   )
+  is_old = config.recompute_old and not config.scores_old
   measure_rollout = jax.jit(metrics_lib.rollout_metrics)
 
   def update(
@@ -81,14 +86,16 @@ def make_update(
       has_reference: bool,
   ) -> Updates:
     differentiate = step_lib.make_differentiate(
-        algorithm.loss, has_reference=has_reference
+        algorithm.loss, has_reference=has_reference, platform=platform
     )
-    parts = []
+    parts, whole = [], rollout.batch
     for index in range(config.updates):
       rows, batch = _minibatch(
           rollout.rows, rollout.batch, config.minibatches, jnp.int32(index)
       )
-      scores, pull = forward(state.params, rows)
+      scores, pull = forward(state.params, rows, *state.frozen)
+      if is_old:
+        whole = batch = _with_old(batch, scores.logprobs, has_reference)
       output = differentiate(
           algorithm.hparams, state.algorithm_state, batch, scores
       )
@@ -102,10 +109,12 @@ def make_update(
       )
       parts.append((output.metrics, output.policy, output.loss, done[2:]))
     # One wait for the device, at the end of the step.
-    parts, measured = jax.device_get((parts, measure_rollout(rollout.batch)))
+    parts, measured = jax.device_get((parts, measure_rollout(whole)))
     metrics, columns = _summary(parts)
     skipped = state.skipped + int(sum(columns["skipped"]))
-    return Updates(state._replace(skipped=skipped), metrics | measured, columns)
+    return Updates(
+        state._replace(skipped=skipped), metrics | measured, columns, whole
+    )
 
   return update
 
@@ -123,12 +132,29 @@ def _minibatch(
     if x.ndim == 0:
       return x
     size = x.shape[0] // count
-    return jax.lax.dynamic_slice_in_dim(x, update % count * size, size)
+    part = jax.lax.dynamic_slice_in_dim(x, update % count * size, size)
+    return sharding.constrain(part, "prompt")
 
   rows, batch = jax.tree.map(cut, (rows, batch))
   # What an engine was behind already, and the updates since.
   staleness = batch.staleness + update
   return rows, dataclasses.replace(batch, staleness=staleness)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _with_old(
+    batch: types.RolloutBatch,
+    logprobs: Float[Array, "N T"],
+    has_reference: bool,
+) -> types.RolloutBatch:
+  """The batch with these `old_logprobs`, also where they stand for others."""
+  old = logprobs.reshape(batch.completion_mask.shape)
+  return dataclasses.replace(
+      batch,
+      logprobs=old,
+      old_logprobs=old,
+      ref_logprobs=batch.ref_logprobs if has_reference else old,
+  )
 
 
 @jax.jit

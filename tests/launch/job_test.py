@@ -52,6 +52,18 @@ def test_problems_and_policy_are_made_ready(config, small_policy):
   assert leaf.sharding.mesh == made.trainer.mesh
 
 
+def test_problems_to_ask_are_set_aside(config):
+  config.run.evaluate_every = 2
+  with pytest.raises(flags.Error, match="_every=2 needs problems to ask: set"):
+    make(config)
+  config.problems.held_out = 3
+  config.problems.count = 8
+  made = make(config)
+  assert made.about.endswith("; 3 are asked during the run")
+  assert made.evaluate is not None and made.environment.bucket_count == 8
+  assert len(made.fingerprint["--config.problems"]) > 6
+
+
 def test_further_tokens_end_a_completion(config):
   config.problems.stop = ("<|im_end|>",)
   made = make(config)

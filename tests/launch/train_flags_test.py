@@ -100,6 +100,10 @@ WRONG = (
     ),
     ([CONFIG, "--config.run.completions=-1"], "--config.run: `completions`"),
     ([CONFIG, "--config.retention.last=0"], "--config.retention: `last`"),
+    (
+        [CONFIG, "--config.retention.metric=eval/overall"],
+        "set --config.run.evaluate_every, or another metric",
+    ),
     ([CONFIG, "--config.scoring.remat=half"], "--config.scoring: `remat` must"),
     ([CONFIG, "--config.mesh.data=3"], "--config.mesh.data=3"),
     ([CONFIG, "--config.mesh.tensor=3"], "--config.mesh.tensor=3"),
@@ -119,7 +123,9 @@ def test_what_is_wrong_is_one_line_naming_the_flag(refuse, folder):
   workdir = folder / "nothing"
   told = [[*arguments, f"--workdir={workdir}"] for arguments, _ in WRONG]
   cases = [*told, [CONFIG], [CONFIG, f"--workdir={SCRIPT}"]]
+  cases.append([CONFIG, "--workdir=gs://bucket/run"])
   words = [*(words for _, words in WRONG), "--workdir=DIR", "--workdir="]
+  words.append("--workdir: the directory of a run must be in a file system")
   for case, expected, (status, out, err) in zip(
       cases, words, refuse(cases), strict=True
   ):

@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 from flax import nnx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poise_jax.models import checkpoints
+from poise_jax.models import checkpoints, lora
 from poise_jax.training import completions_log, sinks
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -29,6 +30,7 @@ SHORT = (
     *("--config.problems.prompt_buckets=(256,)", "--config.problems.count=9"),
     *("--config.problems.prompt_length=256", "--config.problems.graders=1"),
     "--config.problems.stop=('<|im_end|>',)",
+    *("--config.problems.held_out=2", "--config.run.evaluate_every=1"),
 )
 
 
@@ -100,6 +102,9 @@ def test_a_run_learns_from_graded_text(whole, small_policy):
   assert records[0]["grad_norm"] > 0
   assert records[0]["skipped_updates"] == 0
   assert "eval/overall" not in records[-1]
+  for values in records:
+    assert 0 <= values["eval/accuracy"] <= values["eval/format_rate"] <= 1
+    assert 0 < values["eval/mean_length"] <= 8
   entries = completions_log.read(workdir / "completions.jsonl")
   texts = [entry.completion for entry in entries]
   assert all("<|im_start|>user\nThere were" in text.prompt for text in texts)
@@ -135,6 +140,51 @@ def test_killed_after_a_step_nothing_differs(start, finish, whole, folder):
   for name in ("completions.jsonl", "policy/model.safetensors"):
     ours, theirs = (run / name for run in (workdir, whole[0]))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.slow
+def test_adapters_killed_continued_and_exported(
+    start, finish, folder, small_policy
+):
+  """The way of LoRA from the command line to a directory."""
+  rank = ("--config.train.lora.rank=2", "--config.train.learning_rate=1e-2")
+  whole_run, workdir = folder / "lora", folder / "lora killed"
+  finish(whole_run, *rank)
+  process = start(workdir, *rank)
+  try:
+    lines = iter(process.stderr.readline, "")
+    assert any(line.startswith("step 1/2") for line in lines)
+  finally:
+    process.kill()
+    process.communicate()
+  finish(workdir, *rank)
+  assert _values(workdir) == _values(whole_run)
+  name = "policy/model.safetensors"
+  assert (workdir / name).read_bytes() == (whole_run / name).read_bytes()
+  for kind, arguments in (("merged", ()), ("adapter", ("--adapter",))):
+    subprocess.run(
+        [
+            *(sys.executable, str(SCRIPT.with_name("export.py"))),
+            *(f"--workdir={workdir}", f"--policy={small_policy}"),
+            *(f"--out={folder / kind}", *arguments),
+        ],
+        check=True,
+    )
+  merged = checkpoints.load(folder / "merged")
+  options, adapters = lora.load(folder / "adapter", merged.config)
+  assert options.rank == 2
+  base = checkpoints.load(small_policy)
+  again = lora.merge(base.params, adapters, options)
+  jax.tree.map(np.testing.assert_array_equal, merged.params, again)
+  changed = [
+      not np.array_equal(a, b)
+      for a, b in zip(
+          jax.tree.leaves(merged.params),
+          jax.tree.leaves(base.params),
+          strict=True,
+      )
+  ]
+  assert any(changed) and not all(changed)
 
 
 def test_transformers_loads_what_was_trained(whole):

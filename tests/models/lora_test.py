@@ -58,6 +58,8 @@ def test_new_adapters_change_nothing(policy):
   ]
   assert adapters[NAME]["lora_a"].shape == (24, 2)
   assert adapters[NAME]["lora_b"].shape == (2, 16)
+  kinds = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  assert kinds(lora.shapes(CONFIG, OPTIONS)) == kinds(adapters)
   spread = np.abs(adapters[NAME]["lora_a"])
   assert 0 < spread.max() <= 24**-0.5
   merged = lora.merge(params, adapters, OPTIONS)
@@ -203,7 +205,7 @@ def test_missing_and_broken_files(tmp_path, adapters):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"rank": 0}, {"alpha": 0.0}, {"targets": ()}]
+    "changes", [{"rank": 0}, {"alpha": 0.0}, {"targets": ()}, {"seed": -1}]
 )
 def test_options_are_checked(changes):
   with pytest.raises(ValueError, match=f"`{next(iter(changes))}` must"):

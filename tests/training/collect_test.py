@@ -17,6 +17,7 @@ from poise_jax.training import (
     history,
     prompts,
     state,
+    throughput,
 )
 
 P, G, T = 4, 2, 3
@@ -98,9 +99,15 @@ def _score(params, rows):
   return scoring.TokenScores(-2 * params["scale"] * ones, ones)
 
 
-def _make(**changes):
+def _make(score=_score, watch=None, **changes):
   settings = dataclasses.replace(CONFIG, **changes)
-  return collect.make_collect(engine.local(_generate), _score, settings, MESH)
+  run = collect.make_collect(engine.local(_generate), score, settings, MESH)
+
+  def collected(state, reference, environment, seed, *departure):
+    given = state, reference, environment, seed
+    return run(*given, watch or throughput.Stopwatch(), *departure)
+
+  return collected
 
 
 def test_groups_as_they_come(begin, task):
@@ -140,6 +147,43 @@ def test_old_logprobs_can_be_the_trainers(begin, task):
   batch = _make(recompute_old=True)(begin(), None, task, 0).batch
   np.testing.assert_array_equal(batch.old_logprobs, -2.0)
   np.testing.assert_array_equal(batch.sampler_logprobs, -1.0)
+
+
+def test_a_single_update_makes_them_itself(begin, task):
+  """Then no pass is run here, and the sampler's stand in."""
+  never = lambda *given: pytest.fail("the pass is the update's")
+  make = _make(never, recompute_old=True, epochs=1, minibatches=1)
+  batch = make(begin(), None, task, 0).batch
+  np.testing.assert_array_equal(batch.old_logprobs, -1.0)
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_time_is_charged_to_what_took_it(begin, task, attempts):
+  """On a clock that moves on by one second for each rollout, and so on."""
+  clock = [0.0]
+
+  def spend(seconds, function):
+    def slow(*given):
+      clock[0] += seconds
+      return function(*given)
+
+    return slow
+
+  slow_task = task._replace(grade=spend(1.0, task.grade))
+  slow_task = slow_task._replace(source=spend(10.0, task.source))
+  watch = throughput.Stopwatch(lambda: clock[0])
+  make = _make(spend(100.0, _score), watch, sampling_attempts=attempts)
+  found = make(begin(), _scale(4.0), slow_task, 0)
+  rounds = found.statistics.attempts if attempts > 1 else 1
+  seconds = {k: v.total for k, v in watch.phases().items()}
+  assert seconds == {
+      "time/rollout": 10.0 * rounds,
+      "time/grade": 1.0 * rounds,
+      "time/score": 100.0,
+  }
+  watch = throughput.Stopwatch(lambda: clock[0])
+  _make(watch=watch)(begin(), None, task, 0)
+  assert watch.phases().keys() == {"time/rollout", "time/grade"}
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
@@ -191,3 +235,60 @@ def test_both_ways_give_arrays_of_one_kind(begin, task):
   later = _make(sampling_attempts=2)(begin(step=3), None, task, 0)
   assert kinds(first) == kinds(later)
   assert isinstance(first.rows, scoring.Rows)
+
+
+def test_another_policy_may_write_and_is_told_as_stale(begin, task):
+  sampler = collect.Sampler(_scale(3.0), 11)
+  found = _make()(
+      *(begin(step=5, skipped=3), None, task, 0),
+      collect.Departure(sampler=sampler),
+  )
+  np.testing.assert_array_equal(found.batch.sampler_logprobs, -3.0)
+  np.testing.assert_array_equal(found.batch.old_logprobs, -3.0)
+  # 5 steps of 4 updates, of which 3 were not made; the sampler has seen 11.
+  np.testing.assert_array_equal(found.batch.staleness, 5 * 4 - 3 - 11)
+  assert found.version == 11
+
+
+def test_the_trainers_own_policy_can_be_the_old_one_then(begin, task):
+  departure = collect.Departure(sampler=collect.Sampler(_scale(3.0), 0))
+  make = _make(recompute_old=True)
+  batch = make(begin(), None, task, 0, departure).batch
+  np.testing.assert_array_equal(batch.old_logprobs, -2.0)
+  np.testing.assert_array_equal(batch.sampler_logprobs, -3.0)
+
+
+def test_verdicts_that_flip_are_all_that_training_sees(begin, task):
+  """Problems 7 to 10, of which 9 is right once: all verdicts turned round."""
+  asked = []
+
+  def flip(correct, seed, round_):
+    asked.append((seed, round_))
+    return 1 - correct
+
+  departure = collect.Departure(flip=flip)
+  start = begin(step=5, position=prompts.Position(0, 7))
+  found = _make()(start, None, task, 3, departure)
+  wrong = [[1, 1], [1, 1], [0, 1], [1, 1]]
+  for seen in (
+      *(found.batch.correct, found.batch.rewards, found.correct),
+      *(found.batch.reward_components[..., 0], found.grades.correct),
+  ):
+    np.testing.assert_array_equal(seen, wrong)
+  assert asked == [(3, 5)]
+
+
+def test_each_round_of_sampling_flips_by_itself(begin, task):
+  asked = []
+
+  def flip(correct, seed, round_):
+    asked.append(round_)
+    # Only in the second round is anything left as it is.
+    return correct if round_ == 2 * 3 + 1 else 0 * correct
+
+  departure = collect.Departure(flip=flip)
+  make = _make(sampling_attempts=3)
+  found = make(begin(step=2), None, task, 0, departure)
+  assert asked == [6, 7, 8]
+  # The second round asks 4 to 7; of the others no group counts as mixed.
+  assert found.statistics.padded == 3 and 6 in found.problems

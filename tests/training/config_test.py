@@ -2,9 +2,11 @@
 
 import math
 
+import ml_collections
 import pytest
 
 from poise_jax import sharding
+from poise_jax.models import lora
 from poise_jax.training import config
 
 GOOD = dict(
@@ -19,6 +21,26 @@ GOOD = dict(
 
 def test_updates_are_counted_over_epochs_and_minibatches():
   assert config.TrainConfig(**GOOD).updates == 6
+
+
+def test_an_old_policy_needs_no_pass_for_a_single_update():
+  scores = lambda **changes: config.TrainConfig(**(GOOD | changes)).scores_old
+  assert scores(recompute_old=True) and not scores()
+  assert not scores(recompute_old=True, epochs=1, minibatches=1)
+
+
+def test_adapters_as_a_section_of_an_experiment():
+  make = lambda section: config.TrainConfig(**GOOD, lora=section).lora
+  fields = {"rank": 4, "alpha": 8.0, "targets": ["q_proj"]}
+  options = lora.LoraOptions(4, 8.0, ("q_proj",))
+  assert make(fields) == make(options) == options
+  section = ml_collections.ConfigDict(fields | {"targets": ("q_proj",)})
+  assert make(section) == options
+  assert make(fields | {"rank": 0}) is make(None) is None
+  with pytest.raises(ValueError, match="`lora` must have only rank, .*got r"):
+    make({"r": 4})
+  with pytest.raises(ValueError, match="`rank` must be at least 1"):
+    make({"rank": -1})
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,19 @@ import json
 import subprocess
 import sys
 
+from flax import nnx
 import jax
 import pytest
 
 from poise_jax.algorithms import catalog
-from poise_jax.models import families
+from poise_jax.models import (
+    attention,
+    attention_kernels,
+    families,
+    transformer,
+)
 from poise_jax.training import config as config_lib
-from poise_jax.training import dry_run
+from poise_jax.training import dry_run, step
 
 MODEL = families.TransformerConfig(
     vocab_size=64,
@@ -47,6 +53,7 @@ config = config_lib.TrainConfig(
     micro_batches=2,
     schedule=generate.Schedule(4, 2),
     scoring=scoring.ScoreOptions(3, "bfloat16", "block", True),
+    lora=json.loads(input()),
 )
 model = families.TransformerConfig(**json.loads(input()))
 told = []
@@ -58,11 +65,10 @@ print(json.dumps(found))
 """
 
 
-@pytest.fixture(scope="module")
-def programs():
+def _programs(lora=None):
   done = subprocess.run(
       [sys.executable, "-c", SCRIPT],
-      input=json.dumps(dataclasses.asdict(MODEL)),
+      input="\n".join(map(json.dumps, (lora, dataclasses.asdict(MODEL)))),
       capture_output=True,
       text=True,
       check=False,
@@ -70,6 +76,41 @@ def programs():
   assert done.returncode == 0, done.stderr
   found = [dry_run.Program(*x) for x in json.loads(done.stdout)]
   return {program.name: program for program in found}
+
+
+@pytest.fixture(scope="module")
+def programs():
+  return _programs()
+
+
+@pytest.mark.slow
+def test_adapters_need_a_small_optimizer_and_no_second_base(programs):
+  found = _programs({"rank": 2, "alpha": 4.0, "targets": ["q_proj"]})
+  assert list(found) == list(programs)
+  adapters, weights = 4 * 2 * (16 + 16), 4 * NUMBERS
+  # The base, its adapters, their two moments and two counts.
+  assert found["prefill"].beside == weights + 3 * adapters + 8
+  assert found["backward"].beside == 0
+  assert found["backward"].output < adapters
+  assert found["backward"].flops > programs["forward"].flops
+
+
+def test_the_platform_is_that_of_the_devices(monkeypatch):
+  """The default one is never asked, for it may be another."""
+  asked = []
+
+  def for_platform(platform):
+    asked.append(platform)
+    return attention.attend
+
+  monkeypatch.setattr(attention_kernels, "for_platform", for_platform)
+  monkeypatch.setattr(jax, "default_backend", lambda: pytest.fail("asked"))
+  graphdef, params = transformer.structure(MODEL, "tpu")
+  tokens = jax.ShapeDtypeStruct((1, 3), "int32")
+  run = lambda params, tokens: nnx.merge(graphdef, params).hidden(tokens)[0]
+  jax.eval_shape(run, params, tokens)
+  assert asked == ["tpu"]
+  step.make_differentiate(catalog.make("grpo").loss, platform="tpu")
 
 
 def test_every_program_of_a_step(programs):

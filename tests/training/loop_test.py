@@ -7,7 +7,7 @@ import pytest
 
 from poise_jax import types
 from poise_jax.algorithms import catalog
-from poise_jax.training import config, trainer
+from poise_jax.training import config, loop, optimizer
 
 
 def _same(a, b):
@@ -171,13 +171,74 @@ def test_a_group_is_never_split():
 
 
 def test_the_learning_rate_falls_to_its_end(short_config):
-  optimizer = trainer.make_optimizer(short_config)
+  adam = optimizer.make_optimizer(short_config)
   params = {"w": jnp.zeros(())}
-  state = optimizer.init(params)
+  state = adam.init(params)
   sizes = []
   for _ in range(short_config.steps * short_config.minibatches + 1):
-    updates, state = optimizer.update({"w": jnp.ones(())}, state, params)
+    updates, state = adam.update({"w": jnp.ones(())}, state, params)
     sizes.append(-float(updates["w"]))
   # Adam of a constant gradient moves by the learning rate.
   assert sizes[0] == pytest.approx(1e-3, rel=1e-3)
   assert sizes[-1] == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_a_sampler_that_lags_is_stale_by_its_updates(train, policy):
+  late = train(policy.params, _counting(), 0, hardship=loop.Hardship(lag=1))
+  # Two updates a step: at the second the sampler is the first policy still.
+  assert late.curve["staleness"] == [0.5, 2.5]
+  assert late.curve["updates"] == [10.5, 12.5]
+
+
+def test_only_rollouts_that_had_an_earlier_policy_change(
+    train, policy, trained
+):
+  grpo = catalog.make("grpo")
+  late = train(policy.params, grpo, 0, hardship=loop.Hardship(lag=1))
+  assert late.curve["reward"][0] == trained.curve["reward"][0]
+  assert late.curve["loss"][0] == trained.curve["loss"][0]
+  # The new policy is further from one that has not seen the first rollout.
+  moved = "ratio/mean_abs_log"
+  assert late.curve[moved][0] == trained.curve[moved][0]
+  assert late.curve[moved][1] > 2 * trained.curve[moved][1] > 0
+  # Two steps never reach further back than one.
+  later = train(policy.params, grpo, 0, hardship=loop.Hardship(lag=5))
+  assert _same(later.params, late.params)
+  assert later.curve == late.curve
+
+
+def test_lag_below_zero_is_refused(train, policy):
+  with pytest.raises(ValueError, match="`lag` must be at least 0"):
+    train(policy.params, catalog.make("grpo"), 0, hardship=loop.Hardship(-1))
+
+
+def test_a_verifier_that_errs_always_turns_rewards_round(
+    train, policy, trained
+):
+  grpo = catalog.make("grpo")
+  flipped = loop.Hardship(flip=lambda correct, seed, step: 1 - correct)
+  found = train(policy.params, grpo, 0, hardship=flipped)
+  first = trained.curve["reward"][0]
+  assert 0 < first < 1
+  assert found.curve["reward"][0] == pytest.approx(1 - first)
+  kept = loop.Hardship(flip=lambda correct, seed, step: correct)
+  again = train(policy.params, grpo, 0, hardship=kept)
+  assert again.curve == trained.curve
+
+
+def test_hardship_compiles_nothing(train, policy):
+  grpo = catalog.make("grpo")
+  train(policy.params, grpo, 0)
+  compiled = []
+
+  def count(event, seconds, fun_name="", **details):
+    if event.endswith("backend_compile_duration"):
+      compiled.append(fun_name)
+
+  flip = lambda correct, seed, step: 1 - correct
+  jax.monitoring.register_event_duration_secs_listener(count)
+  try:
+    train(policy.params, grpo, 0, hardship=loop.Hardship(2, flip))
+  finally:
+    jax.monitoring.unregister_event_duration_listener(count)
+  assert compiled == []

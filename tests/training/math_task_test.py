@@ -60,7 +60,7 @@ def choose(words, file, **settings):
 def test_all_of_a_file(words, file):
   _, chosen = choose(words, file)
   assert [p.id for p in chosen.problems] == list(TOPICS)
-  assert chosen[1:] == (10, 0, 0)
+  assert chosen[1:] == (10, 0, 0, ())
 
 
 def test_levels_then_a_draw(words, file):
@@ -94,6 +94,49 @@ def test_long_prompts_are_left_out(words, file):
     choose(words, file, prompt_length=limit, count=10)
 
 
+def test_some_are_set_aside_and_asked(words, file):
+  _, alone = choose(words, file, count=6, seed=2)
+  _, chosen = choose(words, file, count=6, seed=2, held_out=3)
+  # Those to train on are the same with and without.
+  assert chosen.problems == alone.problems and len(chosen.evaluated) == 3
+  assert not set(chosen.problems) & set(chosen.evaluated)
+  assert str(chosen).endswith("; 3 are asked during the run")
+  _, rest = choose(words, file, held_out=3)
+  assert len(rest.problems) == 7
+  assert {*rest.problems, *rest.evaluated} >= {*chosen.problems}
+  for settings in (dict(count=8, held_out=3), dict(held_out=10)):
+    with pytest.raises(ValueError, match=r"`count` \+ `held_out` must be at"):
+      choose(words, file, **settings)
+
+
+def test_what_is_like_a_trained_one_is_not_set_aside(words, tmp_path):
+  records = [record(i, topic) for i, topic in enumerate(TOPICS[:4])]
+  # The same but for capitals: whichever is trained on, the other is not asked.
+  records += [
+      r | {"id": r["id"] + "!", "problem": r["problem"].upper()}
+      for r in records
+  ]
+  path = write(tmp_path / "twice.jsonl", records)
+  _, chosen = choose(words, path, count=3, held_out=2, seed=1)
+  name = lambda p: p.id.removesuffix("!")
+  assert not {*map(name, chosen.problems)} & {*map(name, chosen.evaluated)}
+  with pytest.raises(ValueError, match="`held_out` must be at most the [0-4] "):
+    choose(words, path, count=3, held_out=5, seed=1)
+
+
+def test_a_file_can_be_asked(words, file, tmp_path):
+  asked = [record(0, "apples"), record(800, "zebras")]
+  path = write(tmp_path / "asked.jsonl", asked)
+  _, chosen = choose(words, file, evaluate_on=path)
+  assert [p.id for p in chosen.problems] == list(TOPICS[1:])
+  assert [p.id for p in chosen.evaluated] == ["apples", "zebras"]
+  longest = max(len(r["problem"]) for r in asked)
+  with pytest.raises(ValueError, match="`evaluate_on` must .* 1 of its 2 have"):
+    # Short enough for others of the file, which are trained on.
+    short = write(tmp_path / "short.jsonl", [{"problem": "1?", "answer": "1"}])
+    choose(words, short, evaluate_on=path, prompt_length=longest - 1)
+
+
 def test_a_set_with_a_name_has_a_size(words, file):
   with pytest.raises(ValueError, match="GSM8K must have 1319 problems, got 10"):
     choose(words, file, name="GSM8K")
@@ -104,6 +147,8 @@ def test_a_set_with_a_name_has_a_size(words, file):
     [
         (dict(name="MATH"), "`name` must be one of AIME24"),
         (dict(seed=-1), "`seed` must be >= 0"),
+        (dict(held_out=-1), "`held_out` must be >= 0"),
+        (dict(held_out=1, evaluate_on="x"), "only one of `held_out` and"),
         (dict(prompt_length=0), "`prompt_length` must be from 1"),
         (dict(prompt_length=2000), "`prompt_length` must be from 1"),
         (dict(prompt_buckets=()), "`bucket_sizes` must be"),
@@ -142,6 +187,14 @@ def test_the_fingerprint_is_that_of_texts(words, file, tmp_path):
   assert make(*choose(words, moved)) == first
   assert make(*choose(words, file, cut_epochs=False)) != first
   assert make(*choose(words, file), chat.TEMPLATES["r1"]) != first
+  config, chosen = choose(words, file)
+  more = math_task.fingerprint(
+      config, words, template, chosen.problems, chosen.problems[:2]
+  )
+  assert more.keys() - first.keys() == {
+      "prompts and answers asked during the run"
+  }
+  assert first.items() <= more.items()
   records[3]["answer"] = "7"
   changed = write(tmp_path / "changed.jsonl", records)
   assert make(*choose(words, changed)) != first

@@ -3,7 +3,7 @@
 import pytest
 
 from poise_jax import sharding
-from poise_jax.models import families
+from poise_jax.models import families, lora
 from poise_jax.rollout import generate, scoring
 from poise_jax.training import config as config_lib
 from poise_jax.training import memory
@@ -54,6 +54,23 @@ def test_on_one_device():
       "logits": 32 * 10 * 64 * 4,
   }
   assert found.peak == 16 * NUMBERS + sum(found.update.values())
+
+
+def test_adapters_share_the_reference_and_have_a_small_optimizer():
+  options = lora.LoraOptions(2, 4.0, ("q_proj", "down_proj"))
+  found = memory.estimate(MODEL, config(lora=options), 6)
+  adapters = 3 * 2 * (16 + 16 + 32 + 16)
+  assert found.state == {
+      "base policy": 4 * NUMBERS,
+      "adapters": 4 * adapters,
+      "optimizer": 8 * adapters,
+  }
+  assert found.rollout["params to sample with"] == 4 * NUMBERS
+  assert found.update["merged params"] == 4 * NUMBERS
+  half = scoring.ScoreOptions(compute_dtype="bfloat16")
+  found = memory.estimate(MODEL, config(lora=options, scoring=half), 6)
+  assert found.rollout["params to sample with"] == 2 * NUMBERS
+  assert found.update["gradients"] == 2 * NUMBERS
 
 
 def test_on_a_mesh_and_in_parts():

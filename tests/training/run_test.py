@@ -1,6 +1,7 @@
 """Runs in a directory: stopped at any line, continued as if never stopped."""
 
 import os
+import pathlib
 import signal
 import threading
 
@@ -43,11 +44,13 @@ def made(policy, words):
 def train(made, policy, words):
   """Trains in a directory; keyword arguments are those of `run.train`."""
 
-  def train(workdir, *, algorithm="dace", settings=None, **changes):
+  def train(
+      workdir, *, algorithm="dace", settings=None, trainer_=made, **changes
+  ):
     settings = settings or run.RunConfig(checkpoint_every=1)
     given = {"fingerprint": {"task": "arithmetic"}, "decode": words.decode}
     return run.train(
-        made,
+        trainer_,
         policy.params,
         catalog.make(algorithm),
         environment.arithmetic_environment(words, settings.seed),
@@ -224,6 +227,61 @@ def test_two_at_a_time_are_refused(train, tmp_path):
   other.join()
   assert len(failed) == 1 and "another process writes" in failed[0]
   assert len(_values(tmp_path)) == STEPS
+
+
+def test_seconds_are_told_by_phase(train, whole, tmp_path):
+  """Of saving in the next line: the line of a step comes before its save."""
+  lines = [r.values for r in sinks.read_jsonl(whole[0] / "metrics.jsonl")]
+  for number, values in enumerate(lines):
+    phases = [values[f"time/{name}"] for name in ("rollout", "grade", "update")]
+    assert min(phases) > 0 and ("time/checkpoint" in values) == (number > 0)
+    # With a reference policy there is something to score.
+    phases.append(values["time/score"])
+    assert sum(phases) <= values["time/train"] <= values["time/step"]
+  checkpointed = [values.get("time/checkpoint", 0.0) for values in lines]
+  assert all(
+      values["time/train"] + saved <= values["time/step"]
+      for values, saved in zip(lines, checkpointed, strict=True)
+  )
+
+
+def test_nothing_is_made_only_to_be_overwritten(train, made, tmp_path):
+  with pytest.raises(_PowerCutError):
+    train(tmp_path, more_sinks=_cut_at(2))
+  never = lambda *given: pytest.fail("there is a checkpoint")
+  result = train(tmp_path, trainer_=made._replace(start=never))
+  assert (result.start, result.finished) == (2, True)
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/run", "s3://bucket/run"])
+def test_a_directory_is_in_a_file_system(train, place):
+  # Also where it has been made into a path, which takes a slash away.
+  for workdir in (place, pathlib.Path(place)):
+    with pytest.raises(ValueError, match="must be in a file system, got"):
+      train(workdir)
+  run.check_workdir("runs/gs:x/y")
+
+
+def test_the_best_by_evaluation_is_kept(train, tmp_path):
+  scores = {1: 0.0, 2: 7.0, 3: 1.0, 4: 2.0}
+  asked = []
+
+  def evaluate(params, seed):
+    asked.append(1)
+    return {"score": scores[2 * len(asked)]}
+
+  kept = checkpoint.Retention(last=1, best=1, metric="eval/score")
+  # Far from any checkpoint that is due.
+  settings = run.RunConfig(
+      checkpoint_every=100, evaluate_every=2, retention=kept
+  )
+  train(tmp_path, settings=settings, evaluate=evaluate)
+  with checkpoint.read(tmp_path / "checkpoints", kept) as checkpoints:
+    assert checkpoints.steps() == [2, 4]
+    assert checkpoints.best() == 2
+    assert checkpoints.record(4).retention["metric"] == "eval/score"
+  with pytest.raises(ValueError, match="set --config.run.evaluate_every"):
+    run.RunConfig(retention=kept)
 
 
 def test_it_is_evaluated_when_due_and_at_the_end(train, whole, tmp_path):

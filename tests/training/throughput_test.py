@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from poise_jax.rollout import prompt_batches, scoring
-from poise_jax.training import throughput
+from poise_jax.training import metrics, throughput
 
 
 class Clock:
@@ -41,6 +41,18 @@ def test_phases_add_up_and_the_step_holds_the_rest():
   }
   clock.now += 7.0
   assert watch.lap() == {"time/step": 7.0}
+
+
+def test_phases_can_be_merged_over_steps():
+  clock = Clock()
+  watch = throughput.Stopwatch(clock)
+  with watch.time("rollout"):
+    clock.now += 2.0
+  assert watch.phases() == {"time/rollout": metrics.Fraction(2.0, 1.0)}
+  mean = metrics.combine(
+      [watch.phases(), {"time/rollout": metrics.Fraction(4.0, 1.0)}]
+  )
+  assert metrics.values(mean) == {"time/rollout": 3.0}
 
 
 def test_a_phase_that_raises_is_charged():
@@ -209,6 +221,9 @@ def test_passes_of_a_step(short_config):
   assert throughput.passes(alone) == 7
   both = dataclasses.replace(short_config, recompute_old=True)
   assert throughput.passes(both) == 6
+  # Of a single update the old policy's pass is its own.
+  once = dataclasses.replace(both, minibatches=1)
+  assert throughput.passes(once) == 5
 
 
 _SHARDED = """

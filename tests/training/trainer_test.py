@@ -11,12 +11,11 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from poise_jax import sharding, types
 from poise_jax.algorithms import catalog
-from poise_jax.rollout import generate
+from poise_jax.rollout import generate, scoring
 from poise_jax.training import config as config_lib
 from poise_jax.training import environment, trainer
 
@@ -124,13 +123,14 @@ for shape, micro_batches, steps in shapes:
     state = result.state
     steps_values.append(metrics.values(result.metrics))
     tokens.append(sharding.fetch(result.rollout.rows.tokens).tolist())
+    if step == 0:
+      # Adam's first moment is the gradient, times a constant.
+      moments = [
+          sharding.fetch(x) for x in jax.tree.leaves(state.opt_state)
+          if np.ndim(x) > 0]
   if steps > 1:
     jax.monitoring.unregister_event_duration_listener(count)
   params = sharding.fetch(state.params)
-  # Adam's first moment is the gradient, times a constant.
-  moments = [
-      sharding.fetch(x) for x in jax.tree.leaves(state.opt_state)
-      if np.ndim(x) > 0]
   if sharding.is_writer():
     print(json.dumps({
         "values": steps_values,
@@ -202,8 +202,14 @@ def test_a_mesh_changes_nothing_and_compiles_once():
   )
   compiled = split.pop("compiled")
   split["values"], split["tokens"] = split["values"][:1], split["tokens"][:1]
-  del split["moments"], plain["moments"]
-  _assert_close(split | {"moments": []}, plain | {"moments": []})
+  _assert_close(split, plain)
+  # Gradients are small: to 1e-5 of the largest entry. It is not of each array's
+  # own, for the gradient of a key's bias is nothing but rounding. Sums in
+  # another order differ by 2e-6 here, a shard that is lost or counted twice by
+  # its share of the whole.
+  largest = max(np.abs(x).max() for x in plain["moments"])
+  for a, b in zip(split["moments"], plain["moments"], strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * largest)
   assert compiled == []
 
 
@@ -300,37 +306,6 @@ def test_nothing_compiles_after_the_first_step(made, policy, task, two_steps):
   assert compiled == []
 
 
-def test_the_rate_of_learning_and_clipping_are_as_told(policy, words):
-  settings = config_lib.TrainConfig(**(SHORT | {"max_grad_norm": 0.5}))
-  optimizer = trainer.make_optimizer(settings)
-  params = {"w": jnp.zeros(4)}
-  large = {"w": jnp.full(4, 100.0)}
-  _, state = optimizer.update(large, optimizer.init(params), params)
-  moments = [x for x in _host(state) if x.ndim]
-  np.testing.assert_allclose(moments[0], 0.1 * 0.5 / 2, rtol=1e-5)
-
-
-def test_the_rate_rises_and_weights_decay_as_told():
-  settings = config_lib.TrainConfig(
-      **(SHORT | {"steps": 2, "epochs": 1, "learning_rate": 0.1}),
-      warmup_steps=2,
-      weight_decay=0.5,
-      final_learning_rate=0.0,
-      b1=0.8,
-      b2=0.9,
-  )
-  optimizer = trainer.make_optimizer(settings)
-  params = {"w": jnp.full(1, 2.0)}
-  state, w = optimizer.init(params), 2.0
-  # Constant gradients make steps of Adam of length 1. Four updates: the rate
-  # rises from 0 by halves of 0.1, then falls from 0.1 by halves.
-  for rate in (0.0, 0.05, 0.1, 0.05):
-    found, state = optimizer.update({"w": jnp.full(1, 0.3)}, state, params)
-    params = optax.apply_updates(params, found)
-    w -= rate * (1.0 + 0.5 * w)
-    np.testing.assert_allclose(params["w"], w, rtol=1e-5)
-
-
 def test_flops_of_a_step_by_hand(made, policy, task):
   state = made.start(policy.params, catalog.make("grpo"), task)
   done = made.step(state, None, catalog.make("grpo"), task, 0)
@@ -362,14 +337,24 @@ def test_a_mesh_that_does_not_fit_is_refused(policy, words):
       )
 
 
-def test_filters_and_corrections_for_the_sampler_exclude_each_other(
-    make, policy, task
-):
-  made = make(top_p=0.9)
-  with pytest.raises(ValueError, match="grpo_tis corrects .* top_p=0.9; set"):
-    made.start(policy.params, catalog.make("grpo_tis"), task)
+def test_on_policy_the_update_scores_the_old_policy(make, policy, task):
+  """No pass of its own, and to rounding what that pass would give."""
+  made = make(recompute_old=True, reference=False, epochs=1, minibatches=1)
   state = made.start(policy.params, catalog.make("grpo"), task)
-  made.step(state, None, catalog.make("grpo"), task, 0)
+  found = made.step(state, None, catalog.make("grpo"), task, 0)
+  assert "time/score" not in found.times and "time/update" in found.times
+  score = scoring.make_score_tokens(policy.graphdef)
+  alone = jax.jit(score)(policy.params, found.rollout.rows).logprobs
+  old = found.rollout.batch.old_logprobs
+  np.testing.assert_allclose(old, alone.reshape(old.shape), atol=1e-6)
+  np.testing.assert_array_equal(old, found.rollout.batch.ref_logprobs)
+  # It is not the sampler's, and the policy has not moved away from it.
+  assert np.abs(old - found.rollout.batch.sampler_logprobs).max() > 0
+  ratio = found.metrics["ratio/mean_abs_log"]
+  assert (
+      ratio.total == 0.0 and ratio.count == found.rollout.grades.lengths.sum()
+  )
+  assert found.metrics["mismatch/abs_max"].extreme > 0
 
 
 def test_temperature_reaches_sampling_and_training(make, policy, task):

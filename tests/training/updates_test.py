@@ -83,8 +83,27 @@ def _run(broken=-1.0, **changes):
   algorithm = types.Algorithm(
       "counting", {"broken": broken}, lambda hparams: {}, _loss
   )
-  update = updates.make_update(_score, optimizer, config, None, None)
+  update = updates.make_update(_score, optimizer, config)
   return update(state, _rollout(), algorithm, False)
+
+
+def test_a_single_update_scores_the_old_policy_itself():
+  once = dict(epochs=1, minibatches=1)
+  sampled = _run(**once)
+  np.testing.assert_array_equal(sampled.batch.old_logprobs, 1.0)
+  for parts in (1, 2):
+    done = _run(recompute_old=True, micro_batches=parts, **once)
+    # The number was 0.5, and the tokens count.
+    tokens = np.arange(P * G * T).reshape(P, G, T)
+    for field in (done.batch.old_logprobs, done.batch.ref_logprobs):
+      np.testing.assert_array_equal(field, 0.5 * tokens)
+    # It is compared with the sampler's, and with itself.
+    gap = done.metrics["mismatch/abs_max"].extreme
+    assert gap == pytest.approx(0.5 * 23 - 1)
+    ratio = done.metrics["ratio/mean_abs_log"]
+    assert (ratio.total, ratio.count) == (0.0, P * G * T)
+  more = _run(recompute_old=True)
+  np.testing.assert_array_equal(more.batch.old_logprobs, 1.0)
 
 
 def _slope(first):

@@ -1,0 +1,74 @@
+"""The policy as its own sampler, and what a sampler rules out."""
+
+from flax import nnx
+import jax
+
+from poise_jax import types
+from poise_jax.algorithms import dependence
+from poise_jax.models import logical_axes
+from poise_jax.rollout import engine as engine_lib
+from poise_jax.rollout import generate, sampling
+from poise_jax.rollout import tokenizer as tokenizer_lib
+from poise_jax.training import config as config_lib
+
+
+def make_engine(
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    tokenizer: tokenizer_lib.Vocabulary,
+    config: config_lib.TrainConfig,
+    mesh: jax.sharding.Mesh,
+    *,
+    greedy: bool = False,
+) -> engine_lib.RolloutEngine:
+  """The policy itself, sampling on the mesh that it is trained on.
+
+  Args:
+    graphdef: structure of the policy.
+    params: of the policy, or their shapes.
+    tokenizer: of the policy.
+    config: lengths, temperature, filters, group size.
+    mesh: the devices.
+    greedy: one completion for each prompt, of the most probable tokens.
+  """
+  sample = sampling.filtered(config.top_k, config.top_p)
+  generate_fn = generate.make_generate(
+      graphdef,
+      sampling.greedy if greedy else sample,
+      copies=1 if greedy else config.group_size,
+      max_length=config.completion_length,
+      eos_ids=tokenizer.eos_ids,
+      pad_id=tokenizer.pad_id,
+      temperature=config.temperature,
+      schedule=config.schedule,
+  )
+  if config.scoring.compute_dtype == "float32" and config.mesh.fsdp == 1:
+    return engine_lib.local(generate_fn)
+  prepare = engine_lib.make_prepare(
+      config.scoring.compute_dtype,
+      logical_axes.decoding_shardings(mesh, params),
+  )
+  return engine_lib.local(generate_fn, prepare)
+
+
+def check_sampler(
+    algorithm: types.Algorithm, config: config_lib.TrainConfig
+) -> None:
+  """Refuses importance correction where log-probabilities are not the sampler's.
+
+  `top_k` and `top_p` leave tokens out, and what they leave has more probability
+  than `sampler_logprobs` say.
+
+  Raises:
+    ValueError: naming the fields to change.
+  """
+  filtered = config.top_k > 0 or config.top_p < 1
+  if filtered and dependence.depends_on(
+      algorithm, "sampler_logprobs", config.group_size
+  ):
+    raise ValueError(
+        f"{algorithm.name} corrects for the sampler, whose log-probabilities"
+        f" are not known with top_k={config.top_k} and top_p={config.top_p}; set"
+        " --config.train.top_k=0 and --config.train.top_p=1, or choose another"
+        " algorithm"
+    )
