@@ -12,9 +12,9 @@ def fits_cudnn(
 ) -> bool:
   """Whether cuDNN's flash attention takes these on any GPU since Ampere.
 
-  Half precision, heads of at most 128 features and a multiple of 8, and even
-  lengths, which the gradient with a mask asks for. Single queries (decoding)
-  are left out: there is nothing to save, and the cache would be transposed.
+  Half precision, and heads of at most 128 features and a multiple of 8. Single
+  queries (decoding) are left out: there is nothing to save, and the cache would
+  be transposed.
   """
   _, _, length, dim = queries.shape
   return (
@@ -23,7 +23,6 @@ def fits_cudnn(
       and dim <= 128
       and dim % 8 == 0
       and length > 1
-      and length % 2 == keys.shape[2] % 2 == 0
   )
 
 
@@ -59,6 +58,16 @@ def attend_xla(
   return _dot_product("xla", queries, keys, values, mask, causal)
 
 
+def _attend_cudnn(
+    queries: Float[Array, "B H S D"],
+    keys: Float[Array, "B K U D"],
+    values: Float[Array, "B K U D"],
+    mask: attention.Mask,
+    causal: int | None = None,
+) -> Float[Array, "B H S D"]:
+  return _dot_product("cudnn", queries, keys, values, mask, causal)
+
+
 def attend_gpu(
     queries: Float[Array, "B H S D"],
     keys: Float[Array, "B K U D"],
@@ -69,12 +78,46 @@ def attend_gpu(
   """`attention.Attend` by cuDNN where it fits, else by XLA.
 
   cuDNN reads no mask where rows are whole and unpadded; otherwise it takes
-  one as a bias. Not run on a GPU by the tests of this project: they check
-  which calls cuDNN is given, and the XLA path on CPU.
+  one as a bias. Its gradient with a mask asks for even lengths. Not run on a
+  GPU by the tests of this project: they check which calls cuDNN is given, and
+  the XLA path on CPU.
   """
   if fits_cudnn(queries, keys):
-    return _dot_product("cudnn", queries, keys, values, mask, causal)
-  return in_query_blocks(attend_xla)(queries, keys, values, mask, causal)
+    attend = at_even_lengths(_attend_cudnn)
+  else:
+    attend = in_query_blocks(attend_xla)
+  return attend(queries, keys, values, mask, causal)
+
+
+def at_even_lengths(attend: attention.Attend) -> attention.Attend:
+  """An `attention.Attend` that adds a query or a key where they are odd.
+
+  No query sees the added key; what the added query finds is cut off.
+
+  Args:
+    attend: for even numbers of queries and keys.
+  """
+
+  def attend_any(
+      queries: Float[Array, "B H S D"],
+      keys: Float[Array, "B K U D"],
+      values: Float[Array, "B K U D"],
+      mask: attention.Mask,
+      causal: int | None = None,
+  ) -> Float[Array, "B H S D"]:
+    length, others = queries.shape[2], keys.shape[2]
+    if causal is not None and others != length + causal:
+      causal = None  # the added ones break the rule, else they follow it
+    add = lambda x, count, **fill: jnp.pad(
+        x, [(0, 0)] * (x.ndim - 2) + [(0, count % 2), (0, 0)], **fill
+    )
+    keys, values = add(keys, others), add(values, others)
+    mask = jnp.swapaxes(add(jnp.swapaxes(mask, -1, -2), others), -1, -2)
+    mask = add(mask, length, constant_values=True)
+    mixed = attend(add(queries, length), keys, values, mask, causal)
+    return mixed[:, :, :length]
+
+  return attend_any
 
 
 def in_query_blocks(

@@ -6,6 +6,7 @@ that have ended and makes room for more tokens. All rows write to one slot of
 the cache at a time, so padding is at the left of prompts.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ class Decoding(NamedTuple):
     uniforms: one number for each token that may come.
     rows: place of each row in the batch that was prefilled.
     alive: 1.0 while a row has not ended.
+    enough: `advance` returns once no more rows than these go on.
   """
 
   step: Int[Array, ""]
@@ -37,6 +39,7 @@ class Decoding(NamedTuple):
   uniforms: Float[Array, "B T"]
   rows: Int[Array, "B"]
   alive: Float[Array, "B"]
+  enough: Int[Array, ""]
 
 
 class Written(NamedTuple):
@@ -80,6 +83,7 @@ def prefill(
       uniforms=sampling.row_uniforms(key, rows, max_length),
       rows=jnp.arange(rows.shape[0]),
       alive=jnp.ones(rows.shape[0]),
+      enough=jnp.int32(0),
   )
   return _split_by_rows(decoding)
 
@@ -95,23 +99,28 @@ def advance(
     eos_ids: tuple[int, ...],
     pad_id: int,
 ) -> tuple[Decoding, Written]:
-  """Writes `length` tokens to every row, fewer once all rows have ended.
+  """Writes tokens to every row, until one of these is so.
+
+  `length` tokens are written, the cache is full, or no more than `enough` rows
+  go on. What is left of the stretch is padding, with a mask of 0.
 
   Args:
     model: the policy.
-    decoding: has room for them.
+    decoding: rows and their cache.
     sampler: chooses from logits that are divided by the temperature.
-    length: how many tokens.
+    length: most tokens.
     prompt_length: slots that the prompts take.
     temperature: see `generate.make_generate`.
     eos_ids: tokens that end a row.
     pad_id: stands in rows that have ended.
   """
   shape = (length, decoding.alive.shape[0])
-  first = decoding.step
+  first, room = decoding.step, decoding.cache[0].keys.shape[2] - prompt_length
+  # Where fewer tokens than a stretch are left, it starts before the first.
+  start = jnp.minimum(first, decoding.uniforms.shape[1] - length)
   # Time goes first: XLA keeps the columns of one step contiguous.
   uniforms = jax.lax.dynamic_slice_in_dim(
-      decoding.uniforms, first, length, axis=1
+      decoding.uniforms, start, length, axis=1
   ).T
   written = Written(
       jnp.full(shape, pad_id, jnp.int32), jnp.zeros(shape), jnp.zeros(shape)
@@ -119,7 +128,8 @@ def advance(
 
   def unfinished(carry: tuple[Decoding, Written]) -> Bool[Array, ""]:
     decoding, _ = carry
-    return (decoding.step - first < length) & jnp.any(decoding.alive > 0)
+    end = jnp.minimum(first + length, room)
+    return (decoding.step < end) & (jnp.sum(decoding.alive) > decoding.enough)
 
   def one(carry: tuple[Decoding, Written]) -> tuple[Decoding, Written]:
     decoding, written = carry
@@ -127,7 +137,7 @@ def advance(
     logits = decoding.logits
     if temperature != 1.0:
       logits = logits / temperature
-    chosen = sampler(logits, uniforms[index])
+    chosen = sampler(logits, uniforms[decoding.step - start])
     chosen = jnp.where(alive > 0, chosen, pad_id).astype(jnp.int32)
     logprobs = jax.nn.log_softmax(logits)
     logprob = jnp.take_along_axis(logprobs, chosen[:, None], 1)[:, 0]
@@ -161,7 +171,11 @@ def _seen(
 
 
 def resize(
-    decoding: Decoding, count: int, capacity: int, shards: int = 1
+    decoding: Decoding,
+    count: int,
+    capacity: int,
+    shards: int = 1,
+    move: bool = False,
 ) -> Decoding:
   """Keeps `count` rows, those that go on before those that have ended.
 
@@ -170,19 +184,37 @@ def resize(
     count: rows to keep, B or fewer; rows that go on must not be more.
     capacity: slots of the new cache, at least those of the old one.
     shards: equal parts of the rows that lie on different devices. Each keeps
-      as many as the others, and rows stay on their device.
+      as many as the others.
+    move: whether rows may go from one part to another. Then those that go on
+      are dealt evenly, else none in a part may be more than its share.
   """
-  before = decoding.alive.shape[0]
+  if count < decoding.alive.shape[0]:
+    take = _deal_rows if move else _take_rows
+    choose = functools.partial(take, alive=decoding.alive, shards=shards)
+    by_row = lambda x: choose(x, count) if x.ndim else x
+    decoding = jax.tree.map(by_row, decoding)
   room = capacity - decoding.cache[0].keys.shape[2]
-  if count < before:
-    parts = decoding.alive.reshape(shards, -1)
-    kept = jnp.argsort(-parts, axis=1, stable=True)[:, : count // shards]
-    choose = lambda x: _take_rows(x, kept)
-    decoding = jax.tree.map(choose, decoding._replace(step=None))._replace(
-        step=decoding.step
-    )
   cache = tuple(kv_cache.extend(layer, room) for layer in decoding.cache)
   return _split_by_rows(decoding._replace(cache=cache))
+
+
+def _take_rows(
+    x: Array, count: int, alive: Float[Array, "B"], shards: int
+) -> Array:
+  """Rows that go on before others, from each part its share."""
+  parts = alive.reshape(shards, -1)
+  kept = jnp.argsort(-parts, axis=1, stable=True)[:, : count // shards]
+  x = x.reshape(shards, -1, *x.shape[1:])
+  chosen = jax.vmap(lambda part, index: part[index])(x, kept)
+  return chosen.reshape(-1, *x.shape[2:])
+
+
+def _deal_rows(
+    x: Array, count: int, alive: Float[Array, "B"], shards: int
+) -> Array:
+  """Rows that go on before others, to each part one in turn."""
+  kept = jnp.argsort(-alive, stable=True)[:count]
+  return x[kept.reshape(-1, shards).T.reshape(-1)]
 
 
 def _split_by_rows(decoding: Decoding) -> Decoding:
@@ -196,9 +228,3 @@ def _split_by_rows(decoding: Decoding) -> Decoding:
   )
   rest = jax.tree.map(by_row, decoding._replace(cache=()))
   return rest._replace(cache=cache)
-
-
-def _take_rows(x: Array, kept: Int[Array, "D K"]) -> Array:
-  parts = x.reshape(kept.shape[0], -1, *x.shape[1:])
-  chosen = jax.vmap(lambda part, index: part[index])(parts, kept)
-  return chosen.reshape(-1, *x.shape[1:])

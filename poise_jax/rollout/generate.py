@@ -43,10 +43,10 @@ class Schedule:
   None of it changes what is sampled, beyond rounding.
 
   Attributes:
-    segment: tokens between two moments at which rows that have ended leave the
-      batch and the cache grows, see `segments`; 0 decodes all rows to the end
-      of the longest in one program. For completions of some hundred tokens and
-      more, 64 to 256.
+    segment: most tokens between two moments at which rows that have ended leave
+      the batch, and the first size of the cache, see `segments`; 0 decodes all
+      rows to the end of the longest in one program. For completions of some
+      hundred tokens and more, 64 to 256.
     prompts_at_once: prompts whose completions are decoded together, to bound
       the memory of the cache; 0 is all.
   """
@@ -99,6 +99,32 @@ def make_generate(
     ValueError: if a number is out of its range; on a call, if
       `schedule.prompts_at_once` does not divide the prompts.
   """
+  _check(copies, max_length, temperature)
+  advance = functools.partial(
+      decoding_lib.advance,
+      sampler=sampler,
+      temperature=temperature,
+      eos_ids=eos_ids,
+      pad_id=pad_id,
+  )
+  prefill = functools.partial(decoding_lib.prefill, max_length=max_length)
+  if schedule.segment and schedule.segment < max_length:
+    write = segments.make_write(
+        _make_start(graphdef, prefill),
+        _make_advance(graphdef, advance),
+        max_length=max_length,
+        segment=schedule.segment,
+        pad_id=pad_id,
+    )
+  else:
+    write = jax.jit(
+        functools.partial(_at_once, graphdef, prefill, advance, max_length)
+    )
+  return functools.partial(_in_parts, write, schedule.prompts_at_once, copies)
+
+
+def _check(copies: int, max_length: int, temperature: float) -> None:
+  """Refuses numbers that are out of their range."""
   if copies < 1 or max_length < 1:
     raise ValueError(
         "`copies` and `max_length` must be at least 1, got"
@@ -109,40 +135,23 @@ def make_generate(
         f"`temperature` must be positive, got {temperature}; for the most"
         " probable tokens pass `sampling.greedy`"
     )
-  advance = functools.partial(
-      decoding_lib.advance,
-      sampler=sampler,
-      temperature=temperature,
-      eos_ids=eos_ids,
-      pad_id=pad_id,
-  )
-  prefill = functools.partial(decoding_lib.prefill, max_length=max_length)
-  at_once = functools.partial(_at_once, graphdef, prefill, advance, max_length)
-  if schedule.segment and schedule.segment < max_length:
-    write = segments.make_write(
-        _make_start(graphdef, prefill),
-        _make_advance(graphdef, advance),
-        max_length=max_length,
-        segment=schedule.segment,
-        pad_id=pad_id,
-    )
-  else:
-    write = jax.jit(at_once)
 
-  def generate(
-      params: nnx.State,
-      prompts: prompt_batches.Prompts,
-      key: Key[Array, ""],
-  ) -> Completions:
-    count = prompts.tokens.shape[0]
-    parts = _parts(count, schedule.prompts_at_once)
-    found = [
-        Completions(*write(params, *_deal(prompts, parts, part, copies), key))
-        for part in map(jnp.int32, range(parts))
-    ]
-    return found[0] if parts == 1 else _gather(found, copies)
 
-  return generate
+def _in_parts(
+    write: Callable[..., segments.Text],
+    at_once: int,
+    copies: int,
+    params: nnx.State,
+    prompts: prompt_batches.Prompts,
+    key: Key[Array, ""],
+) -> Completions:
+  """Completions of some prompts after the other, in the order of prompts."""
+  parts = _parts(prompts.tokens.shape[0], at_once)
+  found = [
+      Completions(*write(params, *_deal(prompts, parts, part, copies), key))
+      for part in map(jnp.int32, range(parts))
+  ]
+  return found[0] if parts == 1 else _gather(found, copies)
 
 
 def _at_once(

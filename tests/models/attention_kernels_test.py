@@ -1,5 +1,7 @@
 """XLA's attention against the plain one, and who is given to cuDNN."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,8 +66,8 @@ def test_gradients_agree():
         (jnp.bfloat16, 64, 64, 128, True),
         (jnp.float16, 64, 96, 64, True),
         (jnp.float32, 64, 64, 128, False),
-        (jnp.bfloat16, 63, 64, 128, False),
-        (jnp.bfloat16, 64, 63, 128, False),
+        (jnp.bfloat16, 63, 64, 128, True),
+        (jnp.bfloat16, 64, 63, 128, True),
         (jnp.bfloat16, 64, 64, 256, False),
         (jnp.bfloat16, 64, 64, 20, False),
         (jnp.bfloat16, 1, 64, 128, False),
@@ -85,6 +87,76 @@ def test_the_gpu_takes_f32_by_xla():
       attention.attend(*inputs, mask),
       atol=1e-6,
   )
+
+
+@pytest.mark.parametrize("length, keys", [(5, 5), (5, 8), (4, 7)])
+@pytest.mark.parametrize("rows", [False, True])
+def test_odd_lengths_are_made_even(length, keys, rows):
+  inputs = _inputs(length, keys)
+  mask, offset = _lower_triangle(length, keys)
+  if rows:
+    late = jnp.arange(keys) >= jnp.array([0, 2])[:, None]
+    own = jnp.arange(keys) == offset + jnp.arange(length)[:, None]
+    mask, offset = (mask & late[:, None]) | own, None
+  calls = []
+
+  def picky(queries, keys, values, mask, causal):
+    calls.append(causal)
+    assert queries.shape[2] % 2 == keys.shape[2] % 2 == 0
+    assert mask.shape[-2:] == (queries.shape[2], keys.shape[2])
+    assert mask.any(axis=-1).all()
+    assert np.asarray(mask).any(axis=-1).all()
+    if causal is not None:
+      where = causal + np.arange(mask.shape[0])
+      np.testing.assert_array_equal(
+          mask, np.arange(mask.shape[1]) <= where[:, None]
+      )
+    return attention.attend(queries, keys, values, mask)
+
+  found = attention_kernels.at_even_lengths(picky)(*inputs, mask, offset)
+  np.testing.assert_allclose(found, attention.attend(*inputs, mask), atol=1e-6)
+  assert calls == [offset]
+  weights = jnp.asarray(np.random.default_rng(1).normal(size=found.shape), "f4")
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def gradients(attend, *inputs):
+    total = lambda *x: jnp.sum(weights * attend(*x, mask, offset))
+    return jax.grad(total, (0, 1, 2))(*inputs)
+
+  even = attention_kernels.at_even_lengths(attention.attend)
+  for a, b in zip(
+      gradients(even, *inputs),
+      gradients(attention.attend, *inputs),
+      strict=True,
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_rule_that_added_keys_would_break_is_not_passed_on():
+  inputs = _inputs(5, 5)
+  mask = jnp.arange(5) <= 2 + jnp.arange(5)[:, None]
+  seen = lambda *given: calls.append(given[4]) or attention.attend(*given)
+  calls = []
+  found = attention_kernels.at_even_lengths(seen)(*inputs, mask, 2)
+  assert calls == [None]
+  np.testing.assert_allclose(found, attention.attend(*inputs, mask), atol=1e-6)
+
+
+def test_the_gpu_gives_odd_lengths_to_cudnn(monkeypatch):
+  inputs = [x.astype(jnp.bfloat16) for x in _inputs(5, 5)]
+  mask, offset = _lower_triangle(5, 5)
+  calls = []
+
+  def watch(queries, keys, values, **settings):
+    calls.append((queries.shape[1], settings))
+    return queries
+
+  monkeypatch.setattr(jax.nn, "dot_product_attention", watch)
+  attention_kernels.attend_gpu(*inputs, mask, offset)
+  ((length, settings),) = calls
+  assert length == 6 and settings["implementation"] == "cudnn"
+  # Whole rows stay whole rows: no mask to read.
+  assert settings["is_causal"] and settings["mask"] is None
 
 
 @pytest.mark.parametrize("length, keys", [(7, 9), (8, 8)])

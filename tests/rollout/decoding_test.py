@@ -99,6 +99,7 @@ def test_resizing_keeps_what_goes_on_in_order():
       uniforms=jnp.arange(8.0)[:, None],
       rows=jnp.arange(8),
       alive=jnp.array([0, 1, 0, 0, 1, 0, 0, 1.0]),
+      enough=jnp.int32(2),
   )
   kept = decoding.resize(state, 4, 5)
   assert kept.rows.tolist() == [1, 4, 7, 0]
@@ -109,6 +110,57 @@ def test_resizing_keeps_what_goes_on_in_order():
   kept = decoding.resize(state, 4, 2, 2)
   assert kept.rows.tolist() == [1, 0, 4, 7]
   assert int(kept.step) == 3 and kept.starts is None
+  # Dealt anew: those that go on in turn, then others.
+  kept = decoding.resize(state, 4, 2, 2, move=True)
+  assert kept.rows.tolist() == [1, 7, 4, 0]
+  assert kept.alive.tolist() == [1, 1, 1, 0] and int(kept.enough) == 2
+
+
+def test_a_stretch_ends_when_few_rows_go_on_or_the_cache_is_full(policy):
+  prompts = _padded(ROWS, 5, 0)
+  model = nnx.merge(*policy)
+  whole = _generate(policy, prompts, copies=8, max_length=9, eos_ids=(2, 9, 21))
+  going_on = [(whole.mask.sum(1) > step).sum() for step in range(10)]
+  start = jax.jit(
+      lambda: decoding.prefill(
+          model,
+          prompts,
+          jnp.arange(24),
+          jax.random.key(2),
+          room=7,
+          max_length=9,
+      )
+  )
+
+  @jax.jit
+  def advance(state):
+    return decoding.advance(
+        model,
+        state,
+        sampling.sample,
+        length=6,
+        prompt_length=5,
+        temperature=1.0,
+        eos_ids=(2, 9, 21),
+        pad_id=0,
+    )
+
+  enough = going_on[3]
+  assert enough < going_on[2] and going_on[7] > 0
+  state, written = advance(start()._replace(enough=jnp.int32(enough)))
+  assert int(state.step) == 3
+  np.testing.assert_array_equal(written.tokens[:3].T, whole.tokens[:, :3])
+  assert not written.mask[3:].any()
+  # Four slots are left, and six tokens until the end.
+  state, written = advance(state._replace(enough=jnp.int32(0)))
+  assert int(state.step) == 7
+  np.testing.assert_array_equal(written.tokens[:4].T, whole.tokens[:, 3:7])
+  np.testing.assert_array_equal(written.mask[:4].T, whole.mask[:, 3:7])
+  assert not written.mask[4:].any()
+  # Two tokens are left of a stretch of six.
+  state, written = advance(decoding.resize(state, 24, 14))
+  assert int(state.step) == 9
+  np.testing.assert_array_equal(written.tokens[:2].T, whole.tokens[:, 7:])
 
 
 def test_numbers_out_of_range(policy):

@@ -1,13 +1,17 @@
 """Greedy completions of every family against `transformers`' generate.
 
-And an engine outside of this package: `transformers` samples, we train.
+And engines outside of this package: they sample, we train.
 """
 
+import math
+
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from poise_jax.algorithms import catalog
 from poise_jax.models import checkpoints
 from poise_jax.rollout import (
     engine,
@@ -16,6 +20,8 @@ from poise_jax.rollout import (
     sampling,
     scoring,
 )
+from poise_jax.training import config as config_lib
+from poise_jax.training import environment, trainer
 
 SIZES = {
     "vocab_size": 64,
@@ -116,7 +122,7 @@ def test_greedy_completions_are_the_same_tokens(models, name):
       assert np.unique(padded).size > 8  # not one token again and again
 
 
-def test_an_engine_outside_fits_the_protocol(models):
+def test_we_score_what_an_engine_outside_sampled(models):
   torch, made = models
   directory, model = made["qwen2"]
   checkpoint = checkpoints.load(directory)
@@ -161,7 +167,6 @@ def test_an_engine_outside_fits_the_protocol(models):
 
     return sample
 
-  assert isinstance(outside, engine.RolloutEngine)
   prompts = prompt_batches.Prompts(jnp.asarray(_prompts()), jnp.array(STARTS))
   sampled = outside(checkpoint.params, 5)(prompts, jax.random.key(7))
   assert sampled.version == 4
@@ -173,4 +178,121 @@ def test_an_engine_outside_fits_the_protocol(models):
       score(checkpoint.params, rows).logprobs,
       sampled.completions.logprobs,
       atol=1e-4,
+  )
+
+
+class _Elsewhere:
+  """An engine that shares nothing with us but arrays on the host.
+
+  Weights take one step to reach it: it serves those before the last, and says
+  so. What it writes is chance: every token has the same probability.
+  """
+
+  def __init__(self, vocabulary, eos, length):
+    self.vocabulary, self.eos, self.length = vocabulary, eos, length
+    self.logprob = -math.log(vocabulary)
+    self.received, self.sent = [], []
+
+  def __call__(self, params, version):
+    weights = [np.array(x) for x in jax.tree.leaves(params)]
+    self.received.append((version, weights))
+    served = self.received[max(len(self.received) - 2, 0)][0]
+
+    def sample(prompts, key):
+      rows = 4 * np.asarray(prompts.tokens).shape[0]
+      rng = np.random.default_rng(int(jax.random.bits(key)))
+      tokens = rng.integers(0, self.vocabulary, (rows, self.length), np.int32)
+      ends = np.cumsum(tokens == self.eos, axis=1) > 0
+      mask = np.ones(tokens.shape, np.float32)
+      mask[:, 1:] -= ends[:, :-1]
+      written = generate.Completions(
+          *(tokens, np.float32(self.logprob) * mask, mask),
+          ends[:, -1].astype(np.float32),
+      )
+      self.sent.append(written)
+      return engine.Sampled(jax.tree.map(jnp.asarray, written), served)
+
+    return sample
+
+
+def _train_elsewhere(policy, words, steps, **changes):
+  """Some steps with another engine; the engine, and what each step gave."""
+  settings = dict(
+      steps=4,
+      prompts=4,
+      group_size=4,
+      epochs=1,
+      minibatches=2,
+      learning_rate=1e-3,
+      reference=False,
+  )
+  config = config_lib.TrainConfig(**(settings | changes))
+  model = nnx.merge(policy.graphdef, policy.params)
+  outside = _Elsewhere(
+      model.config.vocab_size, words.eos_id, config.completion_length
+  )
+  made = trainer.make_trainer(
+      *(policy.graphdef, policy.params, words, config, jax.devices()[:1]),
+      engine=outside,
+  )
+  algorithm = catalog.make("grpo")
+  task = environment.arithmetic_environment(words, 0)
+  # Chance answers nothing right: rewards that differ, for something to learn.
+  lucky = lambda grades: grades._replace(
+      correct=np.resize(np.float32([0, 1, 0]), grades.correct.shape)
+  )
+  grade = task.grade
+  task = task._replace(grade=lambda *given: lucky(grade(*given)))
+  state, params, results = made.start(policy.params, algorithm, task), [], []
+  for _ in range(steps):
+    params.append(state.params)
+    results.append(made.step(state, None, algorithm, task, 0))
+    state = results[-1].state
+  return outside, [*params, state.params], results
+
+
+def test_we_train_on_what_an_engine_outside_sampled(policy, words):
+  outside, params, results = _train_elsewhere(policy, words, 3)
+  # It was sent the policy of each step, tagged with the updates before it.
+  assert [version for version, _ in outside.received] == [0, 2, 4]
+  for (_, sent), held in zip(outside.received, params, strict=False):
+    for one, other in zip(sent, jax.tree.leaves(held), strict=True):
+      np.testing.assert_array_equal(one, other)
+  # Its answers are one step old from the second on, and count as that.
+  assert [result.rollout.version for result in results] == [0, 0, 2]
+  for result, sent, stale in zip(results, outside.sent, (0, 2, 2), strict=True):
+    batch = result.rollout.batch
+    np.testing.assert_array_equal(batch.staleness, np.full((4, 4), stale))
+    np.testing.assert_array_equal(
+        batch.sampler_logprobs, sent.logprobs.reshape(4, 4, -1)
+    )
+    np.testing.assert_array_equal(batch.old_logprobs, batch.sampler_logprobs)
+    np.testing.assert_array_equal(result.rollout.rows.tokens, sent.tokens)
+    np.testing.assert_array_equal(batch.lengths.reshape(-1), sent.mask.sum(1))
+    assert all(norm > 0 for norm in result.columns["grad_norm"])
+    assert result.columns["skipped"] == [0.0, 0.0]
+  moved = [
+      any(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), *pair)))
+      for pair in zip(params, params[1:], strict=False)
+  ]
+  assert moved == [True] * 3
+
+
+def test_old_logprobs_can_be_our_own(policy, words):
+  outside, _, (result,) = _train_elsewhere(
+      *(policy, words, 1), recompute_old=True, epochs=2
+  )
+  (sent,), batch = outside.sent, result.rollout.batch
+  rows = result.rollout.rows
+  whole = np.concatenate([rows.prompts.tokens.repeat(4, 0), sent.tokens], 1)
+  model = nnx.merge(policy.graphdef, policy.params)
+  width = rows.prompts.tokens.shape[1]
+  logits = np.asarray(model(jnp.asarray(whole))[:, width - 1 : -1], np.float64)
+  logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  chosen = np.take_along_axis(logprobs, sent.tokens[..., None], -1)[..., 0]
+  np.testing.assert_allclose(
+      batch.old_logprobs.reshape(16, -1), chosen * sent.mask, atol=1e-4
+  )
+  np.testing.assert_array_equal(
+      batch.sampler_logprobs.reshape(16, -1), sent.logprobs
   )

@@ -54,8 +54,7 @@ def whole(policy, prompts):
   return jax.device_get(run(policy[1], prompts, jax.random.key(1)))
 
 
-@pytest.mark.parametrize("segment", [4, 7])
-@pytest.mark.parametrize("at_once", [0, 2])
+@pytest.mark.parametrize("segment, at_once", [(4, 0), (7, 4)])
 def test_the_same_completions_in_stretches(
     policy, prompts, whole, segment, at_once
 ):
@@ -75,12 +74,13 @@ def test_lengths_are_skewed_enough_to_test_that(whole):
 
 
 def test_rows_that_have_ended_leave(policy, prompts, monkeypatch):
-  sizes = []
+  stretches = []
   make_write = segments.make_write
 
   def watch(start, advance, **settings):
     def seen(params, state, length, width):
-      sizes.append((*state.cache[0].keys.shape[::2], length))
+      stretches.append((int(state.step), *state.cache[0].keys.shape[::2]))
+      assert length == 4
       return advance(params, state, length, width)
 
     return make_write(start, seen, **settings)
@@ -89,16 +89,21 @@ def test_rows_that_have_ended_leave(policy, prompts, monkeypatch):
   run = _make(policy, schedule=generate.Schedule(segment=4))
   completions = run(policy[1], prompts, jax.random.key(1))
   lengths = np.asarray(completions.mask).sum(axis=1)
-  for index, (rows, capacity, length) in enumerate(sizes):
-    going_on = int((lengths > 4 * index).sum())
-    # Halved as often as possible, and room doubles from 4 up to 20.
-    wanted = 32
-    while index and wanted % 2 == 0 and going_on <= wanted // 2:
-      wanted //= 2
-    assert rows == wanted
-    assert capacity == 6 + (4, 8, 16, 16, 20)[index]
-    assert length == 4
-  assert len(sizes) == 5 and sizes[-1][0] < 32
+  sizes, step, expected = (32, 24, 16, 12, 8, 4, 2, 1, 0), 0, []
+  while step < min(LENGTH, lengths.max()):
+    rows = min(size for size in sizes if size >= (lengths > step).sum())
+    room = next(room for room in (4, 8, 16, 20) if room > step)
+    expected.append((step, rows, 6 + room))
+    less = sizes[sizes.index(rows) + 1]
+    end = min(step + 4, room)
+    while step < end:
+      step += 1
+      if (lengths > step).sum() <= less:
+        break
+  assert stretches == expected
+  # The batch shrinks in the middle of what else were a stretch.
+  assert len({rows for _, rows, _ in stretches}) > 4
+  assert any(step % 4 for step, _, _ in stretches)
 
 
 def test_nothing_is_decoded_after_the_last_end(policy, prompts):
@@ -113,14 +118,33 @@ def test_nothing_is_decoded_after_the_last_end(policy, prompts):
 
 
 def test_sizes_of_batches():
-  assert segments.smaller(64, 33, 1) == 64
-  assert segments.smaller(64, 32, 1) == 32
-  assert segments.smaller(64, 1, 1) == 1
-  # The fullest shard of eight has three rows that go on.
-  assert segments.smaller(64, 3, 8) == 32
-  assert segments.smaller(64, 2, 8) == 16
-  # An odd part is not halved any further.
-  assert segments.smaller(24, 1, 8) == 24
+  assert segments.sizes(48) == [48, 32, 24, 16, 12, 8, 4, 2, 1]
+  # Each at least a quarter smaller; an odd part shrinks like any other.
+  assert segments.sizes(100) == [100, 64, 48, 32, 24, 16, 12, 8, 4, 2, 1]
+  assert segments.sizes(3) == [3, 2, 1] and segments.sizes(1) == [1]
+
+
+@pytest.mark.parametrize(
+    "rows, most, total, shards, expected",
+    [
+        (64, 49, 49, 1, (64, False, 48)),
+        (64, 48, 48, 1, (48, False, 32)),
+        (64, 1, 1, 1, (1, False, 0)),
+        # Of 8 on each of 8 devices, none has more than 2; one would be enough
+        # for 8 rows, but to deal those each device would see 8 for its 2.
+        (64, 2, 9, 8, (16, False, 0)),
+        # The fullest needs 20 of 32, dealt anew 15 each are enough.
+        (64, 20, 30, 2, (32, True, 24)),
+        # As few as that stay where they are: dealing saves nothing.
+        (64, 16, 30, 2, (32, False, 24)),
+        # To deal 96 rows to 8 devices, each would see more than twice its 32.
+        (256, 20, 90, 8, (192, False, 32)),
+        (256, 20, 64, 8, (64, True, 16)),
+        (24, 1, 3, 8, (8, False, 0)),
+    ],
+)
+def test_the_batch_that_fits(rows, most, total, shards, expected):
+  assert segments.fit(rows, most, total, shards) == expected
 
 
 def test_sizes_of_caches():
@@ -143,7 +167,14 @@ def main():
   rng = np.random.default_rng(0)
   tokens = rng.integers(0, 32, (8, 6), np.int32)
   starts = np.array([0, 5, 2, 0, 1, 3, 4, 0], np.int32)
-  result = {}
+  result, moved = {}, []
+  resize = segments._resize
+
+  def watch(state, count, capacity, shards, move):
+    moved.append(move and bool(np.any(state.alive)))
+    return resize(state, count, capacity, shards, move)
+
+  segments._resize = watch
   for shape in ((8, 1, 1), (2, 2, 2)):
     mesh = sharding.make_mesh(sharding.MeshConfig(*shape))
     placed = sharding.place(
@@ -154,10 +185,12 @@ def main():
         (graphdef, None),
         schedule=generate.Schedule(segment=4, prompts_at_once=0),
     )
+    moved.clear()
     with jax.set_mesh(mesh):
       found = run(placed, batch, jax.random.key(1))
     rows = found.tokens.sharding.shard_shape(found.tokens.shape)[0]
-    result[str(shape)] = (np.asarray(found.tokens).tolist(), rows)
+    whole = jax.tree.map(lambda x: np.asarray(x).tolist(), found._asdict())
+    result[str(shape)] = (whole, rows, any(moved))
   print(json.dumps(result))
 
 
@@ -174,9 +207,14 @@ def test_on_eight_devices(whole):
       check=False,
   )
   assert not done.returncode, done.stderr
-  for shape, (tokens, rows) in json.loads(done.stdout).items():
-    np.testing.assert_array_equal(tokens, whole.tokens)
+  for shape, (found, rows, moved) in json.loads(done.stdout).items():
+    for name, expected in whole._asdict().items():
+      np.testing.assert_allclose(
+          found[name], expected, atol=2e-6 * (name == "logprobs")
+      )
     assert rows == (4 if shape == "(8, 1, 1)" else 8)
+    # Uneven ends on eight devices make rows change places.
+    assert moved
 
 
 if __name__ == "__main__":
