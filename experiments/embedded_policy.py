@@ -28,7 +28,7 @@ import optax
 from poise_jax.discovery import budgets
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints, transformer
-from poise_jax.rollout import generate, sampling, scoring
+from poise_jax.rollout import generate, prompt_batches, sampling, scoring
 from poise_jax.rollout import tokenizer as tokenizer_lib
 from poise_jax.tasks import arithmetic, demonstrations
 from poise_jax.training import imitation

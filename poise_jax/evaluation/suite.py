@@ -1,6 +1,6 @@
-"""The embedded suite: six sets, scored as the paper scores its six."""
+"""The suite of an embedded task: six sets, scored as the paper scores its six."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 
 from flax import nnx
@@ -11,7 +11,7 @@ import numpy as np
 from poise_jax.evaluation import pass_at_k as estimator
 from poise_jax.rollout import generate, prompt_batches, sampling, scoring
 from poise_jax.rollout import tokenizer as tokenizer_lib
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import arithmetic, embedded
 
 SAMPLES = 32  # the paper's pass@32
 
@@ -33,21 +33,26 @@ class SuiteConfig:
 EvaluateFn = Callable[[nnx.State, int, arithmetic.Split], dict[str, float]]
 
 
-def overall(scores: Mapping[str, float]) -> float:
+def overall(
+    scores: Mapping[str, float],
+    sets: Sequence[arithmetic.ProblemSet] = arithmetic.SUITE,
+) -> float:
   """Weighted mean of the six set scores, 0-100.
 
     Overall = 100 Σ_s weight_s score_s, weights .2 .2 .15 .15 .15 .15.
 
   Args:
     scores: set name -> score in [0, 1].
+    sets: the suite.
   """
-  return 100 * sum(s.weight * scores[s.name] for s in arithmetic.SUITE)
+  return 100 * sum(s.weight * scores[s.name] for s in sets)
 
 
 def make_evaluate(
     graphdef: nnx.GraphDef,
     tokenizer: tokenizer_lib.Tokenizer,
     config: SuiteConfig,
+    task: embedded.Task = embedded.ARITHMETIC,
 ) -> EvaluateFn:
   """Makes the suite's evaluator; compiles once for all params.
 
@@ -58,6 +63,7 @@ def make_evaluate(
     graphdef: structure of the policy.
     tokenizer: of the policy.
     config: sizes.
+    task: whose suite it is.
 
   Returns:
     A function of (params, seed, split) that gives `overall` (0-100), for each
@@ -69,7 +75,7 @@ def make_evaluate(
       graphdef,
       sampler,
       copies=copies,
-      max_length=arithmetic.COMPLETION_LENGTH,
+      max_length=task.completion_length,
       eos_ids=(tokenizer.eos_id,),
       pad_id=tokenizer.pad_id,
   )
@@ -84,7 +90,7 @@ def make_evaluate(
   ) -> scoring.Grades:
     sampled = problem_set.metric == "pass_at_k"
     count = config.sampled_problems if sampled else config.greedy_problems
-    problems = arithmetic.problems_of(problem_set, split, count)
+    problems = task.problems_of(problem_set, split, count)
     prompts = tokenizer.encode_prompts([p.prompt for p in problems])
     run = generate_sampled if sampled else generate_greedy
     completions = run(params, prompt_batches.Prompts(jnp.asarray(prompts)), key)
@@ -97,7 +103,7 @@ def make_evaluate(
     params = jax.device_put(params, jax.local_devices()[0])
     key = jax.random.fold_in(jax.random.key(1234), seed)
     scores, metrics, sampled, greedy = {}, {}, [], []
-    for i, problem_set in enumerate(arithmetic.SUITE):
+    for i, problem_set in enumerate(task.suite):
       grades = grade_set(params, problem_set, split, jax.random.fold_in(key, i))
       name, hits = problem_set.name, grades.correct.sum(axis=1)
       if problem_set.metric == "pass_at_k":
@@ -112,7 +118,7 @@ def make_evaluate(
         np.mean([getattr(g, field).mean(dtype=np.float64) for g in groups])
     )
     return metrics | {
-        "overall": overall(scores),
+        "overall": overall(scores, task.suite),
         "valid_rate": mean(sampled, "format_valid"),
         "truncated_rate": mean(sampled, "truncated"),
         "response_length": mean(sampled, "lengths"),

@@ -10,7 +10,7 @@ from poise_jax.discovery import budgets, trial
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints
 from poise_jax.rollout import tokenizer
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import arithmetic, embedded
 
 ROOT = pathlib.Path(__file__).parents[2]
 TABLE = ROOT.parent / "shared" / "reference" / "poise_table2.csv"
@@ -116,6 +116,20 @@ def test_training_problems_are_not_scored(evaluate, policy):
     evaluate(policy.params, 0, arithmetic.Split.TRAIN)
 
 
+def test_another_task_brings_its_own_sets(policy):
+  words = tokenizer.load(trial.base_directory(trial.EMBEDDED))
+  sizes = suite.SuiteConfig(sampled_problems=1, greedy_problems=2)
+  task = embedded.CARRYLESS
+  evaluate = suite.make_evaluate(policy.graphdef, words, sizes, task)
+  found = evaluate(policy.params, 0, SEARCH)
+  names = {f"{s.metric}/{s.name}" for s in task.suite}
+  assert names <= set(found)
+  assert "pass_at_k/products4" not in found and "accuracy/sums2" not in found
+  scores = {s.name: found[f"{s.metric}/{s.name}"] for s in task.suite}
+  assert found["overall"] == suite.overall(scores, task.suite)
+  assert found["response_length"] <= task.completion_length
+
+
 @pytest.mark.slow
 def test_the_shipped_policy_leaves_room_for_learning(policy):
   path = ROOT / "experiments" / "embedded_policy.py"
@@ -130,3 +144,22 @@ def test_the_shipped_policy_leaves_room_for_learning(policy):
   found |= recipe.group_shares(policy.graphdef, policy.params, words)
   recipe.check_room(found)
   assert set(recipe.BANDS) <= set(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["arithmetic_second", "carryless", "carryless_second"]
+)
+def test_the_other_policies_leave_room_for_learning(name):
+  path = ROOT / "experiments" / "second_policies.py"
+  spec = importlib.util.spec_from_file_location("second_policies", path)
+  recipes = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(recipes)
+  recipe = recipes.RECIPES[name]
+  folder = trial.base_directory(trial.EMBEDDED).with_name("embedded_policies")
+  base = checkpoints.load(folder / name)
+  words = tokenizer.load(folder / name)
+  evaluate = suite.make_evaluate(
+      base.graphdef, words, recipes.SIZES, recipe.task
+  )
+  recipes.check_room(recipe, evaluate(base.params, 0, SEARCH))
