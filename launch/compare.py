@@ -6,16 +6,18 @@ A and B are Hugging Face directories, or directories of results that
 launch/evaluate.py wrote. Checkpoints are evaluated in OUT/a and OUT/b as far as
 that is missing; then OUT gets comparison.md, .html and .json and manifest.json,
 which says what to have to get the same bits. Interrupted or killed: the same
-command continues.
+command continues. --mesh.data, .fsdp and .tensor are as in launch/evaluate.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import json
 import pathlib
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
-from absl import app, flags
+from absl import flags
+import asking
+import jax
+import program
 
 from poise_jax.evaluation import (
     comparison,
@@ -30,33 +32,11 @@ from poise_jax.evaluation import (
     verdict,
 )
 from poise_jax.report import comparison as page
-from poise_jax.tasks import arithmetic, grading_pool
+from poise_jax.tasks import grading_pool
 
 _A = flags.DEFINE_string("a", None, "Checkpoint or results; or `embedded`.")
 _B = flags.DEFINE_string("b", None, "What it is compared with, likewise.")
-_SUITE = flags.DEFINE_string(
-    "suite", None, "math6, embedded, or names of sets with commas."
-)
-_DATA = flags.DEFINE_string(
-    "data", None, "Folder of benchmark files; from Hugging Face if not given."
-)
 _OUT = flags.DEFINE_string("out", None, "Directory of the comparison.")
-_LIMIT = flags.DEFINE_integer("limit", None, "First problems of each set.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of sampling.", 0)
-_TEMPLATE = flags.DEFINE_string(
-    "template", "qwen_math", "qwen_math, r1, none, tokenizer, or a .jinja file."
-)
-_MAX_TOKENS = flags.DEFINE_integer(
-    "max_tokens", None, "Of a completion; 4096 for maths if not given."
-)
-_BATCH = flags.DEFINE_integer("batch", 64, "Completions decoded at once.")
-_DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "bfloat16"], "Of weights and activations."
-)
-_SPLIT = flags.DEFINE_enum(
-    "split", "confirm", ["search", "confirm", "sealed"], "Of embedded problems."
-)
-_WORKERS = flags.DEFINE_integer("workers", 2, "Processes that grade.", 1)
 
 
 def is_checkpoint(name: str) -> bool:
@@ -102,9 +82,11 @@ def obtain(
 ) -> dict[str, dict[str, results.Results]]:
   """Reads results of both sides, after asking what is missing."""
   asked = {side for side, name in sides.items() if is_checkpoint(name)}
-  if asked and not _SUITE.value:
+  if asked and not asking.SUITE.value:
     raise flags.Error("give --suite=math6, embedded, or names of sets")
-  names = problem_sets.names_of(_SUITE.value) if _SUITE.value else None
+  names = (
+      problem_sets.names_of(asking.SUITE.value) if asking.SUITE.value else None
+  )
   stored = {
       side: summary.read_all(name, names)
       for side, name in sides.items()
@@ -112,26 +94,16 @@ def obtain(
   }
   if not asked:
     return stored
-  settings = running.Settings(
-      seed=_SEED.value,
-      template=_TEMPLATE.value,
-      max_tokens=_MAX_TOKENS.value,
-      dtype=_DTYPE.value,
-      batch=_BATCH.value,
-  )
-  with grading_pool.GradingPool(_WORKERS.value) as pool:
-    sources = problem_sets.Sources(
-        pathlib.Path(_DATA.value) if _DATA.value else None,
-        arithmetic.Split[_SPLIT.value.upper()],
-        pool,
-    )
+  settings = asking.settings()
+  with grading_pool.GradingPool(asking.WORKERS.value) as pool:
+    sources = asking.sources(pool)
     planned = {
         side: jobs.plan(
             running.directory_of(sides[side]),
             names,
             sources,
             settings,
-            _LIMIT.value,
+            asking.LIMIT.value,
         )
         for side in sorted(asked)
     }
@@ -152,7 +124,7 @@ def restrict(
           records={
               i: record
               for i, record in result.records.items()
-              if not _LIMIT.value or i in other[name].records
+              if not asking.LIMIT.value or i in other[name].records
           }
       )
       for name, result in found.items()
@@ -165,15 +137,15 @@ def run() -> None:
     raise flags.Error("give --a=DIR, --b=DIR and --out=DIR")
   out = pathlib.Path(_OUT.value)
   found = obtain({"a": _A.value, "b": _B.value}, out)
-  if not _SUITE.value:
+  if not asking.SUITE.value:
     shared = [name for name in found["a"] if name in found["b"]]
     if not shared:
       raise flags.Error("--a and --b must have a set in common, they have none")
     found = {s: {n: r[n] for n in shared} for s, r in found.items()}
   a = restrict(found["a"], found["b"])
   b = restrict(found["b"], found["a"])
-  compared = comparison.compare(a, b, limit=_LIMIT.value)
-  described = manifest.of_comparison(a, b, _LIMIT.value)
+  compared = comparison.compare(a, b, limit=asking.LIMIT.value)
+  described = manifest.of_comparison(a, b, asking.LIMIT.value)
   write(out, compared, described)
   for sentence in verdict.sentences(compared):
     print(sentence)
@@ -203,31 +175,6 @@ def write(
     results.write_atomically(out / name, text)
 
 
-def main(argv: Sequence[str]) -> None:
-  """Runs; anything wrong is one line on stderr and exit status 2."""
-  try:
-    if argv[1:]:
-      raise flags.Error(f"unexpected argument {argv[1]!r}: use --flag=value")
-    run()
-  except KeyboardInterrupt:
-    fail("interrupted; the same command continues", status=130)
-  except (flags.Error, ValueError, OSError, ImportError) as error:
-    fail(str(error))
-
-
-def fail(message: str, status: int = 2) -> NoReturn:
-  """Ends the program with one line on stderr."""
-  print(f"compare: {' '.join(message.split())}", file=sys.stderr)
-  sys.exit(status)
-
-
-def parse(argv: Sequence[str]) -> list[str]:
-  """Parses the flags."""
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    fail(str(error))
-
-
 if __name__ == "__main__":
-  app.run(main, flags_parser=parse)
+  jax.config.config_with_absl()  # such as --jax_num_cpu_devices=8
+  program.start("compare", run, explain=asking.of_mesh)

@@ -55,7 +55,8 @@ def plan(
   Raises:
     FileNotFoundError: if the checkpoint or a file of problems is missing.
     ImportError: as `benchmarks.load`.
-    ValueError: if anything is malformed, or a number out of its range.
+    ValueError: if anything is malformed, a number out of its range, or the
+      mesh does not fit the model or the devices.
   """
   for name, value in (
       ("limit", limit),
@@ -65,6 +66,7 @@ def plan(
     if value is not None and value < 1:
       raise ValueError(f"`{name}` must be at least 1, got {value}")
   policy = running.describe(checkpoint)
+  running.check_mesh(policy, settings)
   asked = tuple(
       running.prepare(problem_sets.load(name, sources), policy, settings)
       for name in names
@@ -92,6 +94,8 @@ def run(
     ValueError: if results were begun with other settings; nothing is asked.
   """
   machine = provenance.machine() | {"batch": str(job.settings.batch)}
+  if job.settings.mesh.size > 1:
+    machine["mesh"] = " x ".join(map(str, job.settings.mesh.shape))
   with contextlib.ExitStack() as stack:
     writers = [
         stack.enter_context(

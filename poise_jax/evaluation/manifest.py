@@ -80,6 +80,7 @@ def _command(
       f"--suite={','.join(headers)}",
       *([f"--limit={limit}"] if limit else []),
       f"--batch={machine.get('batch', 64)}",
+      *_mesh(machine.get("mesh", "")),
   ]
   for flag, section, field in fields:
     values = {header[section][field] for header in headers.values()}
@@ -87,3 +88,13 @@ def _command(
     if len(values) == 1 and values != {""}:
       flags.append(f"--{flag}={values.pop()}")
   return " ".join(["python launch/compare.py", *flags])
+
+
+def _mesh(sizes: str) -> list[str]:
+  """Flags of a mesh such as `2 x 1 x 1`, none without one."""
+  axes = ("data", "fsdp", "tensor")
+  return [
+      f"--mesh.{axis}={size}"
+      for axis, size in zip(axes, sizes.split(" x "), strict=False)
+      if size
+  ]

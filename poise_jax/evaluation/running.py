@@ -5,12 +5,13 @@ already, so a run that is stopped and continued ends with the same file.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import functools
 import hashlib
 import pathlib
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from poise_jax import sharding
@@ -20,7 +21,7 @@ from poise_jax.evaluation import (
     provenance,
     results,
 )
-from poise_jax.models import checkpoints
+from poise_jax.models import checkpoints, logical_axes, transformer
 from poise_jax.rollout import chat, generate, prompt_batches, sampling
 from poise_jax.rollout import text_tokenizer as tokenizer_lib
 from poise_jax.tasks import problem_set
@@ -29,14 +30,16 @@ BUCKETS = (16, 64, *prompt_batches.BUCKETS, 2048, 4096, 8192)
 
 
 class Settings(NamedTuple):
-  """What a user may choose; all but `batch` decides the results.
+  """What a user may choose; all but `batch` and `mesh` decides the results.
 
   Attributes:
     seed: of sampling.
     template: of prompts, see `chat.choose`; sets may have one of their own.
     max_tokens: of a completion; None for what each set asks.
     dtype: of weights and activations.
-    batch: completions that are decoded at once.
+    batch: completions that are decoded at once, on all devices together.
+    mesh: devices; problems are split over `data` and `fsdp`, weights over
+      `tensor`. While decoding, `fsdp` does not split weights.
   """
 
   seed: int = 0
@@ -44,6 +47,7 @@ class Settings(NamedTuple):
   max_tokens: int | None = None
   dtype: str = "float32"
   batch: int = 64
+  mesh: sharding.MeshConfig = sharding.MeshConfig()
 
 
 class Policy(NamedTuple):
@@ -53,13 +57,13 @@ class Policy(NamedTuple):
     directory: of its checkpoint.
     sha256: of its checkpoint.
     tokenizer: its own.
-    vocab_size: of the model.
+    model: its shape.
   """
 
   directory: pathlib.Path
   sha256: str
   tokenizer: tokenizer_lib.TextTokenizer
-  vocab_size: int
+  model: transformer.TransformerConfig
 
 
 class Asked(NamedTuple):
@@ -101,8 +105,26 @@ def describe(directory: str | pathlib.Path) -> Policy:
       pathlib.Path(directory),
       checkpoints.fingerprint(directory),
       tokenizer_lib.load(directory),
-      config.vocab_size,
+      config,
   )
+
+
+def check_mesh(policy: Policy, settings: Settings) -> None:
+  """Refuses a mesh that the policy or the devices do not fit.
+
+  Raises:
+    ValueError: naming the flag to change.
+  """
+  mesh = settings.mesh
+  logical_axes.check_divisible(policy.model, mesh)
+  there = len(jax.devices())
+  if mesh.size > there:
+    raise ValueError(
+        "the mesh must not need more devices than there are:"
+        f" --config.mesh.data={mesh.data} x --config.mesh.fsdp={mesh.fsdp} x"
+        f" --config.mesh.tensor={mesh.tensor} is {mesh.size}, the number of"
+        f" devices is {there}"
+    )
 
 
 def prepare(
@@ -126,8 +148,9 @@ def prepare(
   names = [p.id for p in scored.problems]
   prompt_batches.pad(prompts, BUCKETS, tokenizer.pad_id, names)
   # A tokenizer may have tokens that the model lacks if they never occur.
-  if max(map(max, (*prompts, tokenizer.eos_ids))) >= policy.vocab_size:
-    tokenizer.check_vocabulary(policy.vocab_size)
+  vocab_size = policy.model.vocab_size
+  if max(map(max, (*prompts, tokenizer.eos_ids))) >= vocab_size:
+    tokenizer.check_vocabulary(vocab_size)
   max_tokens = settings.max_tokens or scored.max_tokens
   problems = [(p.id, p.prompt, p.answer) for p in scored.problems]
   header = {
@@ -180,9 +203,26 @@ def make_ask(policy: Policy, settings: Settings) -> AskFn:
 
   Raises:
     FileNotFoundError: if there are no weights.
-    ValueError: if they are broken.
+    ValueError: if they are broken, or the mesh does not fit the model.
   """
-  loaded = checkpoints.load(policy.directory, dtype=settings.dtype)
+  check_mesh(policy, settings)
+  # Devices that are not asked for stay idle: an evaluation may share a machine.
+  devices = jax.devices()[: settings.mesh.size]
+  mesh = sharding.make_mesh(settings.mesh, devices)
+  several = settings.mesh.size > 1
+  loaded = checkpoints.load(
+      policy.directory,
+      dtype=settings.dtype,
+      # Straight to where it is used: no device holds it whole.
+      shardings=several
+      and functools.partial(logical_axes.decoding_shardings, mesh)
+      or None,
+  )
+  # Constraints inside the model take effect in the context of the mesh.
+  set_mesh = lambda: (
+      jax.set_mesh(mesh) if several else contextlib.nullcontext()
+  )
+  parts = settings.mesh.data * settings.mesh.fsdp
 
   @functools.cache
   def generator(
@@ -200,8 +240,9 @@ def make_ask(policy: Policy, settings: Settings) -> AskFn:
   def ask(asked: Asked, rows: Sequence[int]) -> list[results.Record]:
     scored = asked.scored
     full = max(1, settings.batch // scored.samples)
-    # Few sizes, so that few programs are compiled.
+    # Few sizes, so that few programs are compiled; as many on each device.
     size = min(full, 1 << (len(rows) - 1).bit_length())
+    size = -(-size // parts) * parts
     filled = [*rows, *[rows[-1]] * (size - len(rows))]
     prompts = prompt_batches.pad(
         [asked.prompts[i] for i in filled], BUCKETS, policy.tokenizer.pad_id
@@ -214,12 +255,13 @@ def make_ask(policy: Policy, settings: Settings) -> AskFn:
         )
     ]
     run = generator(scored.temperature, asked.max_tokens)
-    completions = run(
-        loaded.params,
+    inputs = (
         prompts,
-        jnp.asarray(np.array(numbers, np.int32)),
+        np.array(numbers, np.int32),
         keyed_generation.key_of(settings.seed, scored.name),
     )
+    with set_mesh():
+      completions = run(loaded.params, *sharding.place(mesh, inputs))
     problems = [scored.problems[i] for i in rows]
     return _records(scored, policy.tokenizer, problems, completions)
 

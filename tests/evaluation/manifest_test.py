@@ -30,6 +30,13 @@ def test_the_command(stored):
   )
 
 
+def test_the_command_has_the_mesh(stored):
+  results = stored.results([0, 1])._replace(machine={"mesh": "4 x 2 x 1"})
+  found = manifest.of_comparison({"AMC": results}, {"AMC": results}, None)
+  flags = " --batch=64 --mesh.data=4 --mesh.fsdp=2 --mesh.tensor=1 "
+  assert flags in found["command"]
+
+
 def test_it_follows_the_results(stored):
   ids = {
       _made(stored)["id"],

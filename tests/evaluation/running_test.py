@@ -3,11 +3,15 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from poise_jax import sharding
 from poise_jax.evaluation import problem_sets, results, running
 from poise_jax.tasks import grading_pool, problem_set
 
@@ -184,3 +188,102 @@ def test_a_policy_without_the_tokens(checkpoint, scored, tmp_path):
   (directory / "config.json").write_text(json.dumps(config))
   with pytest.raises(ValueError, match="beyond the model's vocabulary of 30"):
     running.prepare(scored, running.describe(directory), SETTINGS)
+
+
+_ON_A_MESH = """
+import json
+import pathlib
+import sys
+
+import jax
+
+from poise_jax import sharding
+from poise_jax.evaluation import problem_sets, results, running
+from poise_jax.models import checkpoints, transformer
+from poise_jax.tasks import grading_pool, problem_set
+
+tokenizer_of, out = map(pathlib.Path, sys.argv[1:3])
+shapes, widest, sets = json.loads(sys.argv[3])
+config = transformer.TransformerConfig(
+    vocab_size=264,
+    hidden_size=16,
+    intermediate_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=2048,
+)
+_, params = transformer.make(config, 0)
+params = jax.tree.map(lambda p: 3 * p, params)  # less alike than at the start
+checkpoints.save(out / "policy", config, params, eos_token_id=256)
+for name in ("tokenizer.json", "tokenizer_config.json"):
+  (out / "policy" / name).write_bytes((tokenizer_of / name).read_bytes())
+policy = running.describe(out / "policy")
+problems = tuple(
+    problem_set.Problem(f"p/{i}", f"{i}?" * (widest if i % 3 == 1 else 1), "4")
+    for i in range(11)
+)
+grade = lambda texts, golds, ends: [
+    grading_pool.Grade("4" in text, end, None)
+    for text, end in zip(texts, ends, strict=True)
+]
+found = {}
+for shape in shapes:
+  settings = running.Settings(
+      template="none", batch=12, mesh=sharding.MeshConfig(*shape)
+  )
+  ask = running.make_ask(policy, settings)
+  for metric, samples in sets.items():
+    scored = problem_sets.ScoredSet(
+        metric, metric, samples, float(samples > 1), 0.1, 6, problems, grade
+    )
+    asked = running.prepare(scored, policy, settings)
+    path = out / f"{metric}-{'-'.join(map(str, shape))}.jsonl"
+    with results.open_writer(path, asked.header, {}) as writer:
+      running.run(asked, ask, writer, settings)
+    found.setdefault(metric, []).append(path.read_bytes())
+for metric, files in found.items():
+  assert len(set(files)) == 1, metric
+first = results.read(out / "pass_at_k-1-1-1.jsonl").records
+assert len({c.ids_sha256 for r in first.values() for c in r.completions}) > 20
+running.check_mesh(policy, running.Settings(mesh=sharding.MeshConfig(data=3)))
+try:
+  running.check_mesh(policy, running.Settings(mesh=sharding.MeshConfig(data=9)))
+except ValueError as error:
+  print(error)
+"""
+
+
+def _on_a_mesh(checkpoint, out, *what):
+  flags = os.environ.get("XLA_FLAGS", "")
+  process = subprocess.run(
+      [
+          *(sys.executable, "-c", _ON_A_MESH),
+          *(str(checkpoint), str(out), json.dumps(what)),
+      ],
+      env=os.environ
+      | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=8"},
+      capture_output=True,
+      text=True,
+      timeout=900,
+  )
+  assert process.returncode == 0, process.stderr
+  assert "is 9, the number of devices is 8" in process.stdout
+
+
+def test_on_a_mesh_every_problem_gets_the_same(checkpoint, tmp_path):
+  shapes = [[1, 1, 1], [2, 2, 2]]
+  _on_a_mesh(checkpoint, tmp_path, shapes, 1, {"pass_at_k": 3})
+
+
+@pytest.mark.slow
+def test_on_any_mesh_and_for_any_set(checkpoint, tmp_path):
+  shapes = [[1, 1, 1], [8, 1, 1], [4, 1, 2], [1, 4, 2]]
+  sets = {"pass_at_k": 3, "accuracy": 1}
+  _on_a_mesh(checkpoint, tmp_path, shapes, 12, sets)
+
+
+def test_a_mesh_that_the_policy_does_not_fit(policy):
+  mesh = sharding.MeshConfig(tensor=2)
+  with pytest.raises(ValueError, match="num_key_value_heads=1 is not"):
+    running.make_ask(policy, SETTINGS._replace(mesh=mesh))

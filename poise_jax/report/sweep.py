@@ -1,0 +1,235 @@
+"""One HTML page about a sweep, readable offline and on a phone.
+
+Names may be those of candidates: nothing reaches the page unescaped, and
+plotly, which reads HTML in every text, gets them escaped too.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import html
+import os
+import pathlib
+from typing import Any
+
+from plotly import graph_objects as go
+from plotly import offline
+
+from poise_jax.discovery import sweep_table
+from poise_jax.report import figures, page, sweep_text
+
+_GRAY = "#888888"
+_COLOURS = {"better": "#2e8b57", "worse": "#c0504d", "baseline": "#3b6fb6"}
+_ROW = 18
+
+_CSS = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem;
+  margin: 0 auto; padding: 1rem; }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid #8886; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .6rem; text-align: left; white-space: nowrap;
+  border-bottom: 1px solid #8884; }
+.claim { border-left: .3rem solid #8888; padding-left: .8rem; }
+.note { opacity: .75; font-size: .9rem; }
+p, td { overflow-wrap: anywhere; }
+"""
+
+_SCRIPT = """
+for (const node of document.querySelectorAll("script[data-figure]")) {
+  const figure = JSON.parse(node.textContent);
+  Plotly.newPlot(node.dataset.figure, figure.data, figure.layout,
+    {responsive: true, displayModeBar: false});
+}
+"""
+
+
+def write(
+    table: sweep_table.Table,
+    facts: Mapping[str, Any],
+    title: str,
+    out_dir: str | os.PathLike[str],
+) -> pathlib.Path:
+  """Writes `index.html`, and beside it the script that draws its figures.
+
+  Args:
+    table: the sweep, judged.
+    facts: what it rests on, by name.
+    title: of the page.
+    out_dir: made if it does not exist.
+
+  Returns:
+    The path of `index.html`.
+
+  Raises:
+    OSError: if the files cannot be written.
+  """
+  folder = pathlib.Path(out_dir)
+  folder.mkdir(parents=True, exist_ok=True)
+  page.write_atomically(folder / "plotly.min.js", offline.get_plotlyjs())
+  text = render(table, facts, title)
+  return page.write_atomically(folder / "index.html", text)
+
+
+def render(
+    table: sweep_table.Table, facts: Mapping[str, Any], title: str
+) -> str:
+  """Renders the page as text."""
+  body = [
+      f"<h1>{_escape(title)}</h1>",
+      *(
+          f'<p class="claim">{_escape(sentence)}</p>'
+          for sentence in sweep_text.sentences(table)
+      ),
+      f"<h2>Against {_escape(table.baseline)}</h2>",
+      _figure("differences", differences(table)),
+      "<h2>Overall</h2>",
+      '<p class="note">Bars are 95 % intervals of means, dots seeds.</p>',
+      _figure("scores", scores(table)),
+      "<h2>Set by set</h2>",
+      _figure("sets", sets(table)),
+      "<h2>All figures</h2>",
+      _table("sweep", sweep_text.HEADS, map(sweep_text.cells, table.rows)),
+      f'<p class="note">{_escape(sweep_text.METHODS)}</p>',
+      "<h2>What it rests on</h2>",
+      _table(
+          "facts",
+          ("fact", "value"),
+          ((name, str(value)) for name, value in facts.items()),
+      ),
+  ]
+  return "\n".join(
+      [
+          '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+          '<meta name="viewport" content="width=device-width, initial-scale=1">',
+          f"<title>{_escape(title)}</title><style>{_CSS}</style>",
+          '<script src="plotly.min.js"></script></head><body>',
+          *body,
+          f"<script>{_SCRIPT}</script></body></html>\n",
+      ]
+  )
+
+
+def differences(table: sweep_table.Table) -> go.Figure:
+  """Draws each difference from the baseline with its interval."""
+  rows = [r for r in reversed(table.rows) if r.difference is not None]
+  found = [r.difference.interval for r in rows]
+  figure = go.Figure()
+  figure.add_vline(x=0, line={"color": _GRAY, "width": 1})
+  figure.add_scatter(
+      x=[i.mean for i in found],
+      y=_names(rows),
+      error_x=_bars(found),
+      mode="markers",
+      marker={"color": [_COLOURS.get(r.verdict, _GRAY) for r in rows]},
+      hovertext=[figures.escape(_hover(r)) for r in rows],
+      hoverinfo="text",
+  )
+  title = f"points of Overall more than {figures.escape(table.baseline)}"
+  return _styled(figure, len(rows), title)
+
+
+def scores(table: sweep_table.Table) -> go.Figure:
+  """Draws the mean of each configuration, and every seed."""
+  rows = [r for r in reversed(table.rows) if r.overall is not None]
+  figure = go.Figure()
+  figure.add_scatter(
+      x=[score for r in rows for score in r.scores.values()],
+      y=[
+          name
+          for r, name in zip(rows, _names(rows), strict=True)
+          for _ in r.scores
+      ],
+      mode="markers",
+      marker={"color": _GRAY, "size": 5, "opacity": 0.5},
+      hoverinfo="x",
+  )
+  figure.add_scatter(
+      x=[r.overall.mean for r in rows],
+      y=_names(rows),
+      error_x=_bars([r.overall for r in rows]),
+      mode="markers",
+      marker={"color": [_COLOURS.get(r.verdict, _GRAY) for r in rows]},
+      hovertext=[figures.escape(_hover(r)) for r in rows],
+      hoverinfo="text",
+  )
+  return _styled(figure, len(rows), "Overall")
+
+
+def sets(table: sweep_table.Table) -> go.Figure:
+  """Colours the score of each configuration on each set, 0-100."""
+  rows = [r for r in reversed(table.rows) if r.overall is not None]
+  figure = go.Figure()
+  figure.add_heatmap(
+      x=[name for name, _ in sweep_text.SETS],
+      y=_names(rows),
+      z=[
+          [
+              100 * r.metrics.get(name, float("nan"))
+              for _, name in sweep_text.SETS
+          ]
+          for r in rows
+      ],
+      colorscale="Viridis",
+      hovertemplate="%{y}, %{x}: %{z:.1f}<extra></extra>",
+      colorbar={"thickness": 12},
+  )
+  return _styled(figure, len(rows), "")
+
+
+def _names(rows: Sequence[sweep_table.Row]) -> list[str]:
+  return [figures.escape(row.config.name) for row in rows]
+
+
+def _hover(row: sweep_table.Row) -> str:
+  gap = row.difference
+  parts = [row.config.name, sweep_text.interval(row.overall), row.verdict]
+  if gap is not None:
+    parts.insert(2, sweep_text.interval(gap.interval, sign=True))
+  return ", ".join(parts)
+
+
+def _bars(found: Sequence[Any]) -> dict[str, object]:
+  """Half widths of intervals; nothing is drawn where there is none."""
+  half = [None if i.high is None else i.high - i.mean for i in found]
+  return {"type": "data", "array": half, "color": _GRAY, "thickness": 1.5}
+
+
+def _styled(figure: go.Figure, rows: int, title: str) -> go.Figure:
+  """One look, readable on light and dark ground; tall as the rows need."""
+  figure.update_layout(
+      template="none",
+      height=120 + _ROW * rows,
+      margin={"l": 10, "r": 10, "t": 20, "b": 50},
+      font={"color": _GRAY, "family": "system-ui, sans-serif"},
+      paper_bgcolor="rgba(0,0,0,0)",
+      plot_bgcolor="rgba(0,0,0,0)",
+      showlegend=False,
+  )
+  grid = "rgba(136,136,136,0.25)"
+  figure.update_xaxes(gridcolor=grid, zeroline=False, title_text=title)
+  figure.update_yaxes(gridcolor=grid, automargin=True, dtick=1)
+  return figure
+
+
+def _escape(value: object) -> str:
+  return html.escape(str(value), quote=True)
+
+
+def _table(
+    name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
+) -> str:
+  lines = ["".join(f"<th>{_escape(head)}</th>" for head in heads)]
+  lines += ["".join(f"<td>{_escape(v)}</td>" for v in row) for row in rows]
+  body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+  return f'<div class="scroll"><table id="{name}">{body}</table></div>'
+
+
+def _figure(name: str, figure: go.Figure) -> str:
+  """Places a figure, its data as JSON that cannot end its own element."""
+  data = figure.to_json()
+  for character in "<>&":
+    data = data.replace(character, f"\\u{ord(character):04x}")
+  return (
+      f'<div id="{name}"></div>\n<script type="application/json"'
+      f' data-figure="{name}">{data}</script>'
+  )
