@@ -11,62 +11,13 @@ from typing import Any
 
 from poise_jax.archive import records
 from poise_jax.discovery import constants as knobs
+from poise_jax.discovery import mechanisms
+from poise_jax.discovery.slots import named as named_lib
 
 # Slot -> choice -> the constants that are active with that choice.
 SLOTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "validity": {
-        "none": (),
-        "valid_only": ("invalid_advantage",),
-        "format_penalty": ("format_penalty",),
-        "format_stream": ("format_weight",),
-    },
-    "baseline": {
-        "group_mean": (),
-        "leave_one_out": (),
-        "batch_mean": (),
-        "beta_prior": ("prior_successes", "prior_failures"),
-    },
-    "scale": {
-        "none": (),
-        "group_std": (),
-        "batch_rms": (),
-        "analytic": ("sigma_floor",),
-        "fixed": ("sigma_fixed",),
-    },
-    "failures": {
-        "none": (),
-        "fixed_negatives": ("failure_valid", "failure_invalid"),
-        "damped": ("failure_damping",),
-    },
-    "gating": {
-        "none": (),
-        "silence_solved": (),
-        "downweight_uniform": ("uniform_weight",),
-        "difficulty_weight": ("difficulty_gain",),
-    },
-    "length": {
-        "none": (),
-        "correct_efficiency": ("efficiency_coef",),
-        "overlength_penalty": ("overlength_coef",),
-        "temper_negatives": ("temper_span",),
-    },
-    "ratio": {"token": (), "sequence": ()},
-    "clip": {
-        "symmetric": ("clip_eps",),
-        "clip_higher": ("clip_eps", "clip_eps_high"),
-        "dual": ("clip_eps", "dual_clip"),
-        "none": (),
-    },
-    "aggregation": {
-        "token_mean": (),
-        "token_mean_prompt": (),
-        "seq_mean": (),
-        "seq_sum_mean": (),
-        "constant_norm": ("length_constant",),
-    },
-    "kl": {"none": (), "k3": ("kl_coef",)},
-    "entropy": {"none": (), "bonus": ("entropy_coef",)},
-    "advantage_clip": {"none": (), "bounded": ("advantage_limit",)},
+    slot: {choice: about.constants for choice, about in options.items()}
+    for slot, options in mechanisms.BY_SLOT.items()
 }
 
 
@@ -75,47 +26,69 @@ class Genome:
   """One choice in each slot, and the constants of the choices made.
 
   Attributes:
-    validity: what an unparsable answer does to the signal.
+    signal: what counts as reward.
+    format: what an unparsable answer does to the signal.
+    length: what the length of a completion does to it.
+    subset: which completions statistics are taken over.
     baseline: what a reward is compared with.
     scale: what the difference is divided by.
+    advantage_clip: bound on the advantage.
     failures: what groups without any success learn from.
     gating: how the state of a group weighs its completions.
-    length: how the length of a completion enters.
-    ratio: whether old and new policy are compared by token or by sequence.
+    efficiency: stream for brevity among the correct.
+    filter: which tokens are learnt from.
+    anchor: which policy the ratio is taken to.
+    ratio: whether policies are compared by token or by sequence.
     clip: how large a change of the ratio is still rewarded.
-    aggregation: how token losses become one number.
+    trust_region: which tokens may still move, other than by their ratio.
+    correction: weights for a sampler that is not quite the old policy.
     kl: penalty on the distance to the reference policy.
+    kl_control: where and how strongly that penalty acts.
     entropy: reward for staying random.
-    advantage_clip: bound on the advantage.
+    aggregation: how token losses become one number.
     constants: value of each active constant, no other.
   """
 
-  validity: str = "none"
+  signal: str = "reward"
+  format: str = "none"
+  length: str = "none"
+  subset: str = "all"
   baseline: str = "group_mean"
   scale: str = "group_std"
+  advantage_clip: str = "none"
   failures: str = "none"
   gating: str = "none"
-  length: str = "none"
+  efficiency: str = "none"
+  filter: str = "all"
+  anchor: str = "old"
   ratio: str = "token"
   clip: str = "symmetric"
-  aggregation: str = "token_mean"
+  trust_region: str = "none"
+  correction: str = "none"
   kl: str = "none"
+  kl_control: str = "fixed"
   entropy: str = "none"
-  advantage_clip: str = "none"
+  aggregation: str = "token_mean"
   constants: Mapping[str, float] = dataclasses.field(
-      default_factory=lambda: {"clip_eps": 0.2}
+      default_factory=lambda: {"clip_eps": 0.2, "epsilon": 1e-6}
   )
 
   def __post_init__(self):
-    """Refuses unknown choices and missing, idle or out-of-range constants."""
-    active = []
+    """Refuses what has no meaning: choices, their company, their constants."""
     for slot, options in SLOTS.items():
-      choice = getattr(self, slot)
-      if choice not in options:
+      if getattr(self, slot) not in options:
         raise ValueError(
-            f"`{slot}` must be one of {sorted(options)}, got {choice!r}"
+            f"`{slot}` must be one of {sorted(options)}, got"
+            f" {getattr(self, slot)!r}"
         )
-      active.extend(options[choice])
+    for slot, other in mechanisms.violations(self.choices):
+      choice = getattr(self, slot)
+      allowed = mechanisms.BY_SLOT[slot][choice].needs[other]
+      raise ValueError(
+          f"`{other}` must be one of {sorted(allowed)} where `{slot}` is"
+          f" {choice!r}, got {getattr(self, other)!r}; `edited` mends that"
+      )
+    active = _active(self.choices)
     if set(active) != set(self.constants):
       raise ValueError(
           f"`constants` must be exactly {sorted(active)} for these choices,"
@@ -173,6 +146,9 @@ def edited(
 ) -> Genome:
   """Changes choices and constants, keeping every constant still active.
 
+  Slots that do not go with the new choices change along, see
+  `mechanisms.legal`.
+
   Args:
     genome: where to start.
     choices: slot -> new choice.
@@ -182,12 +158,15 @@ def edited(
   Returns:
     The changed genome.
   """
-  made = genome.choices | dict(choices or {})
-  active = [name for slot in SLOTS for name in SLOTS[slot].get(made[slot], ())]
+  asked = dict(choices or {})
+  made = mechanisms.legal(genome.choices | asked, frozenset(asked))
   known = {**genome.constants, **(constants or {})}
   return Genome(
       **made,
-      constants={n: known.get(n, knobs.CONSTANTS[n].default) for n in active},
+      constants={
+          name: known.get(name, knobs.CONSTANTS[name].default)
+          for name in _active(made)
+      },
   )
 
 
@@ -234,78 +213,25 @@ def changed_slots(child: Genome, parent: Genome) -> tuple[str, ...]:
   )
 
 
-def idle_choices(genome: Genome) -> dict[str, str]:
-  """Choices that cannot act, given the others, and what they amount to.
-
-  Centring on the group's own mean leaves a group of equal rewards with zero
-  advantage, so damping, silencing or down-weighting such a group does nothing
-  unless another mechanism gives it a signal first. Leaving one out multiplies
-  all advantages of a group by G / (G - 1), which dividing by their own root
-  mean square undoes.
-
-  Args:
-    genome: a description.
-
-  Returns:
-    Slot -> plainer choice with the same loss; empty if every part can act.
-  """
-  off_group = genome.baseline in ("batch_mean", "beta_prior")
-  failed = off_group or genome.validity != "none"
-  uniform = failed or genome.failures == "fixed_negatives"
-  cancels = genome.scale in ("group_std", "batch_rms")
-  idle = {
-      "failures": genome.failures == "damped" and not failed,
-      "gating": (genome.gating == "silence_solved" and not off_group)
-      or (genome.gating == "downweight_uniform" and not uniform),
-  }
-  plain = {slot: "none" for slot, is_idle in idle.items() if is_idle}
-  if (
-      genome.baseline == "leave_one_out"
-      and cancels
-      and genome.validity != "valid_only"
-  ):
-    plain["baseline"] = "group_mean"
-  return plain
+def without(genome: Genome, slots: Collection[str], root: Genome) -> Genome:
+  """Sets slots back to what they are in `root`, constants included."""
+  constants: dict[str, float] = {}
+  for slot in slots:
+    constants |= slot_constants(root, slot)
+  return edited(genome, {s: getattr(root, s) for s in slots}, constants)
 
 
-_FORMAT_PENALTY = {"validity": "format_penalty"}
-_KNOWN: Mapping[str, tuple[Mapping[str, str], Mapping[str, float]]] = {
-    "grpo": ({}, {}),
-    "dr_grpo": ({"scale": "none", "aggregation": "constant_norm"}, {}),
-    "rloo": ({"scale": "none", "baseline": "leave_one_out"}, {}),
-    "dapo": ({"clip": "clip_higher"}, {}),
-    "grpo_format_penalty": (_FORMAT_PENALTY, {"format_penalty": 1.0}),
-    "bn_grpo": (
-        {"scale": "batch_rms", "advantage_clip": "bounded"},
-        {"advantage_limit": 3.0},
-    ),
-    "av_grpo": (
-        {**_FORMAT_PENALTY, "scale": "analytic"},
-        {"format_penalty": 1.0, "sigma_floor": 0.1},
-    ),
-    "vm_av_grpo": (
-        {
-            "validity": "valid_only",
-            "baseline": "beta_prior",
-            "scale": "analytic",
-            "length": "temper_negatives",
-            "advantage_clip": "bounded",
-        },
-        {
-            "invalid_advantage": -3.5,
-            "sigma_floor": 0.1,
-            "advantage_limit": 3.0,
-        },
-    ),
-}
+def _active(choices: Mapping[str, str]) -> list[str]:
+  """The constants that are read, each once, in the order of the slots."""
+  names = (n for slot in SLOTS for n in SLOTS[slot][choices[slot]])
+  return list(dict.fromkeys(names))
 
 
 def named(name: str) -> Genome:
   """The genome of an algorithm of the catalogue, at its default constants.
 
   Args:
-    name: grpo, dr_grpo, rloo, dapo, grpo_format_penalty, bn_grpo, av_grpo or
-      vm_av_grpo.
+    name: any member but the canaries.
 
   Returns:
     A genome whose rendering is the same function as the catalogue entry.
@@ -313,14 +239,8 @@ def named(name: str) -> Genome:
   Raises:
     ValueError: if the slots have no genome of that name.
   """
-  if name not in _KNOWN:
-    raise ValueError(f"`name` must be one of {sorted(_KNOWN)}, got {name!r}")
-  return edited(Genome(), *_KNOWN[name])
-
-
-def without(genome: Genome, slots: Collection[str], root: Genome) -> Genome:
-  """Sets slots back to what they are in `root`, constants included."""
-  constants: dict[str, float] = {}
-  for slot in slots:
-    constants |= slot_constants(root, slot)
-  return edited(genome, {s: getattr(root, s) for s in slots}, constants)
+  if name not in named_lib.NAMED:
+    raise ValueError(
+        f"`name` must be one of {sorted(named_lib.NAMED)}, got {name!r}"
+    )
+  return edited(Genome(), *named_lib.NAMED[name])

@@ -1,26 +1,37 @@
 """The offline proposer: new genomes from old ones, with reasons.
 
 Five operators, all on genomes: change one slot, change two, tune a constant,
-take a mechanism out, cross two parents. Which choice a mutation makes is
-drawn from what earlier children showed (`effects`); without history every
-choice has the same odds, so a slot with more choices is varied more. What comes out is a candidate like any agent's: readable
-source with a rationale, a prediction and a falsifier.
+take a mechanism out, cross two parents (`operators`). Which choice a mutation
+makes is drawn from what earlier children showed (`effects`); without history
+every choice has the same odds, so a slot with more choices is varied more.
+What failed before is kept away from (`negative_memory`). What comes out is a
+candidate like any agent's: readable source with a rationale, a prediction and
+a falsifier.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 from typing import Any
 
 import numpy as np
 
 from poise_jax.archive import records
-from poise_jax.discovery import constants as knobs
 from poise_jax.discovery import effects as mechanism_effects
 from poise_jax.discovery import genome as genomes
-from poise_jax.discovery import rendering, wording
+from poise_jax.discovery import (
+    idle,
+    negative_memory,
+    neutral,
+    operators,
+    rendering,
+    wording,
+)
 
 _REDRAWS = 60
 _TUNING_DRAWS = 1000
+# Points of Overall that a failure without a score counts as.
+_FAILED = -4.0
+_NOTHING = negative_memory.Memory()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,96 +89,6 @@ class Proposal:
   mechanisms: Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Material:
-  """What the operators draw on."""
-
-  parents: Sequence[Parent]
-  root: genomes.Genome
-  effects: mechanism_effects.Effects
-
-
-# An operator returns the child and how many parents it used, None if it does
-# not apply.
-_Draft = tuple[genomes.Genome, int] | None
-_Operator = Callable[[np.random.Generator, _Material], _Draft]
-
-
-def mutate(rng: np.random.Generator, material: _Material) -> _Draft:
-  """Changes the slot whose change looks best in the current draw."""
-  del rng
-  return _with_best_changes(material, 1), 1
-
-
-def mutate_two(rng: np.random.Generator, material: _Material) -> _Draft:
-  """Changes the two slots whose changes look best in the current draw."""
-  del rng
-  return _with_best_changes(material, 2), 1
-
-
-def _with_best_changes(material: _Material, count: int) -> genomes.Genome:
-  """Replaces the choice in `count` slots, by drawn gain over what is there."""
-  genome, effects = material.parents[0].genome, material.effects
-  gains = {}
-  for slot, options in genomes.SLOTS.items():
-    old = getattr(genome, slot)
-    best = max((c for c in options if c != old), key=lambda c: effects[slot, c])
-    gains[slot] = (effects[slot, best] - effects[slot, old], best)
-  chosen = sorted(gains, key=lambda slot: -gains[slot][0])[:count]
-  return genomes.edited(genome, {slot: gains[slot][1] for slot in chosen})
-
-
-def tune(rng: np.random.Generator, material: _Material) -> _Draft:
-  """Moves one constant by at least 5 % of its range, on its own scale."""
-  genome = material.parents[0].genome
-  if not genome.constants:
-    return None
-  name = str(rng.choice(sorted(genome.constants)))
-  place = knobs.position(name, genome.constants[name])
-  step = (0.05 + abs(rng.normal(0.0, 0.15))) * rng.choice([-1.0, 1.0])
-  if not 0.0 <= place + step <= 1.0:
-    step = -step
-  value = knobs.at_position(name, place + step)
-  return genomes.edited(genome, constants={name: value}), 1
-
-
-def remove(rng: np.random.Generator, material: _Material) -> _Draft:
-  """Sets the slot that looks worst in the draw back to the root's choice."""
-  del rng
-  genome, root = material.parents[0].genome, material.root
-  gains = {
-      slot: material.effects[slot, getattr(root, slot)]
-      - material.effects[slot, choice]
-      for slot, choice in genome.choices.items()
-      if choice != getattr(root, slot)
-  }
-  if not gains:
-    return None
-  return genomes.without(genome, [max(gains, key=gains.__getitem__)], root), 1
-
-
-def cross(rng: np.random.Generator, material: _Material) -> _Draft:
-  """Takes some of the differing slots, not all, from the second parent."""
-  if len(material.parents) < 2:
-    return None
-  first, second = (p.genome for p in material.parents[:2])
-  differing = genomes.changed_slots(first, second)
-  if len(differing) < 2:
-    return None
-  count = int(rng.integers(1, len(differing)))
-  taken = rng.choice(differing, size=count, replace=False)
-  return genomes.without(first, [str(slot) for slot in taken], second), 2
-
-
-_OPERATORS: Mapping[str, tuple[_Operator, float]] = {
-    "mutate": (mutate, 0.40),
-    "mutate_two": (mutate_two, 0.15),
-    "tune": (tune, 0.15),
-    "remove": (remove, 0.10),
-    "cross": (cross, 0.20),
-}
-
-
 def propose(
     rng: np.random.Generator,
     parents: Sequence[Parent],
@@ -176,6 +97,8 @@ def propose(
     index: int,
     root: genomes.Genome | None = None,
     history: Sequence[mechanism_effects.Observation] = (),
+    memory: negative_memory.Memory = _NOTHING,
+    graded: bool = False,
 ) -> Proposal:
   """Proposes one new candidate.
 
@@ -190,6 +113,9 @@ def propose(
     index: position in the campaign, the last part of the name.
     root: where removal leads back to; grpo if None.
     history: what earlier children did.
+    memory: what failed, and what is known already.
+    graded: whether rewards say more than right and wrong; if not, choices
+      that then cannot act are left out.
 
   Returns:
     A proposal that is neither a parent nor seen.
@@ -201,18 +127,30 @@ def propose(
   if not parents:
     raise ValueError("`parents` must hold at least one parent, got none")
   root = root if root is not None else genomes.named("grpo")
+  failed = [
+      mechanism_effects.Observation(f.genome, f.parent, _FAILED)
+      for f in memory.failures
+      if f.parent is not None
+  ]
+  believed = mechanism_effects.posterior([*history, *failed])
   refused = {*seen, *(genomes.identity(p.genome) for p in parents)}
-  weights = [weight for _, weight in _OPERATORS.values()]
+  refused |= {genomes.identity(f.genome) for f in memory.failures}
+  weights = [weight for _, weight in operators.OPERATORS.values()]
+  drawn_from = [p.genome for p in parents]
   for _ in range(_REDRAWS):
-    drawn = mechanism_effects.draw_effects(rng, history)
-    operator = str(rng.choice(list(_OPERATORS), p=weights))
-    draft = _OPERATORS[operator][0](rng, _Material(parents, root, drawn))
+    effects = mechanism_effects.draw(rng, believed)
+    operator = str(rng.choice(list(operators.OPERATORS), p=weights))
+    material = operators.Material(drawn_from, root, effects)
+    draft = operators.OPERATORS[operator][0](rng, material)
     if draft is None:
       continue
-    proposal = _proposal(*draft, parents, operator=operator, index=index)
-    if _is_new(proposal, refused):
+    genome = idle.simplified(draft[0], graded=graded)
+    proposal = _proposal(
+        genome, parents[: draft[1]], operator=operator, index=index
+    )
+    if _is_new(proposal, refused) and _is_kept(rng, proposal, memory):
       return proposal
-  return _tuned(rng, parents, refused, index=index)
+  return _tuned(rng, parents, refused, index=index, graded=graded)
 
 
 def _tuned(
@@ -221,17 +159,18 @@ def _tuned(
     refused: Collection[str],
     *,
     index: int,
+    graded: bool,
 ) -> Proposal:
   """Tunes constants of the first parent, one more each time, until unseen."""
   genome = parents[0].genome
+  blank = mechanism_effects.Draw({}, {})
   for _ in range(_TUNING_DRAWS):
-    if not genome.constants:  # nothing to tune: give it something
+    draft = operators.tune(rng, operators.Material([genome], genome, blank))
+    if draft is None:  # nothing to tune: give it something
       genome = genomes.edited(genome, {"advantage_clip": "bounded"})
-    here = dataclasses.replace(parents[0], genome=genome)
-    draft = tune(rng, _Material([here], genome, {}))
-    if draft is not None:
-      genome = draft[0]
-    proposal = _proposal(genome, 1, parents, operator="tune", index=index)
+      continue
+    genome = idle.simplified(draft[0], graded=graded)
+    proposal = _proposal(genome, parents[:1], operator="tune", index=index)
     if _is_new(proposal, refused):
       return proposal
   raise RuntimeError(
@@ -249,17 +188,28 @@ def _is_new(proposal: Proposal, refused: Collection[str]) -> bool:
   )
 
 
+def _is_kept(
+    rng: np.random.Generator,
+    proposal: Proposal,
+    memory: negative_memory.Memory,
+) -> bool:
+  """Whether a draft is far enough from failures, and no twin of anything."""
+  taken = memory.preview(proposal.source) if memory.preview else None
+  remembers = rendering.has_state(proposal.genome)
+  if not remembers and negative_memory.is_twin(taken, memory.known):
+    return False
+  chance = negative_memory.acceptance(proposal.genome, taken, memory.failures)
+  return chance >= 1.0 or float(rng.random()) < chance
+
+
 def _proposal(
     genome: genomes.Genome,
-    used: int,
-    parents: Sequence[Parent],
+    used_parents: Sequence[Parent],
     *,
     operator: str,
     index: int,
 ) -> Proposal:
-  """Simplifies a genome and writes everything that is said about it."""
-  genome = genomes.edited(genome, genomes.idle_choices(genome))
-  used_parents = parents[:used]
+  """Writes everything that is said about a genome."""
   first = used_parents[0]
   names = [p.name for p in used_parents]
   name = wording.candidate_name(genome, first.genome, index=index)
@@ -276,7 +226,7 @@ def _proposal(
       rationale=rationale,
       prediction=prediction,
       falsifier=falsifier,
-      neutral=neutral_constants(genome, first.genome),
+      neutral=neutral.constants(genome, first.genome),
   )
   return Proposal(
       name=name,
@@ -295,35 +245,3 @@ def _proposal(
           "falsifier": falsifier,
       },
   )
-
-
-def neutral_constants(
-    child: genomes.Genome, parent: genomes.Genome
-) -> dict[str, float]:
-  """Values of the child's constants at which its loss is its parent's.
-
-  Args:
-    child: the new genome.
-    parent: the genome it was made from.
-
-  Returns:
-    Constant -> value; empty if some change cannot be undone by constants.
-  """
-  values: dict[str, float] = {}
-  for slot in genomes.changed_slots(child, parent):
-    own = genomes.slot_constants(child, slot)
-    before = genomes.slot_constants(parent, slot)
-    new, old = getattr(child, slot), getattr(parent, slot)
-    if new == old:
-      undone = before
-    elif old == "none" and slot != "clip":
-      neutral = {n: knobs.CONSTANTS[n].neutral for n in own}
-      undone = {n: v for n, v in neutral.items() if v is not None}
-    elif (old, new) == ("symmetric", "clip_higher"):
-      undone = {**before, "clip_eps_high": before["clip_eps"]}
-    else:
-      undone = {}
-    if not undone:
-      return {}
-    values |= {n: v for n, v in undone.items() if own[n] != v}
-  return values

@@ -9,202 +9,105 @@ from collections.abc import Mapping, Sequence
 import textwrap
 
 from poise_jax.discovery import genome as genomes
-from poise_jax.discovery import mechanisms
+from poise_jax.discovery import mechanisms, statistics_code
 
 _WIDTH = 80
 _NO_NEUTRAL: Mapping[str, float] = {}
 
-# Against what a reward is compared: over the whole group, and over its
-# parsable answers alone (`valid`, of which there are `count`).
-_CENTRED = {
-    "group_mean": "advantage = advantages.group_centered(rewards)",
-    "leave_one_out": "advantage = advantages.leave_one_out(rewards)",
-    "batch_mean": "advantage = advantages.batch_centered(rewards)",
-    "beta_prior": """\
-baseline = regimes.beta_mean(
-    rewards,
-    jnp.ones_like(rewards),
-    alpha=hparams["prior_successes"],
-    beta=hparams["prior_failures"],
-)
-advantage = rewards - baseline""",
-}
-_CENTRED_VALID = {
-    "group_mean": """\
-baseline = jnp.sum(valid * rewards, axis=1, keepdims=True) / count
-advantage = valid * (rewards - baseline)""",
-    "leave_one_out": """\
-baseline = jnp.sum(valid * rewards, axis=1, keepdims=True) / count
-correction = count / jnp.maximum(count - 1.0, 1.0)
-advantage = valid * (rewards - baseline) * correction""",
-    "batch_mean": """\
-baseline = jnp.sum(valid * rewards) / jnp.maximum(jnp.sum(valid), 1.0)
-advantage = valid * (rewards - baseline)""",
-    "beta_prior": """\
-baseline = regimes.beta_mean(
-    rewards,
-    valid,
-    alpha=hparams["prior_successes"],
-    beta=hparams["prior_failures"],
-)
-advantage = valid * (rewards - baseline)""",
-}
-_SCALED = {
-    "none": "",
-    "group_std": """\
-spread = jnp.sqrt(jnp.mean(advantage**2, axis=1, keepdims=True))
-advantage = advantage / (spread + 1e-6)""",
-    "batch_rms": """\
-spread = jnp.sqrt(jnp.mean(advantage**2))
-advantage = advantage / (spread + 1e-6)""",
-    "analytic": """\
-sigma = advantages.group_std(rewards)
-advantage = advantage / jnp.maximum(sigma, hparams["sigma_floor"])""",
-    "fixed": 'advantage = advantage / hparams["sigma_fixed"]',
-}
-_SCALED_VALID = {
-    "none": "",
-    "group_std": """\
-total = jnp.sum(advantage**2, axis=1, keepdims=True)
-advantage = advantage / (jnp.sqrt(total / count) + 1e-6)""",
-    "batch_rms": """\
-spread = jnp.sqrt(jnp.sum(advantage**2) / jnp.maximum(jnp.sum(valid), 1.0))
-advantage = advantage / (spread + 1e-6)""",
-    "analytic": """\
-total = jnp.sum(advantage**2, axis=1, keepdims=True)
-sigma = jnp.sqrt(total / count)
-advantage = advantage / jnp.maximum(sigma, hparams["sigma_floor"])""",
-    "fixed": 'advantage = advantage / hparams["sigma_fixed"]',
-}
-_BERNOULLI = """\
-sigma = jnp.sqrt(jnp.maximum(baseline * (1.0 - baseline), 0.0))
-advantage = advantage / jnp.maximum(sigma, hparams["sigma_floor"])"""
-_COUNT_VALID = """\
-count = jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1.0)"""
-_FILL_INVALID = """\
-any_valid = jnp.max(valid, axis=1, keepdims=True) > 0
-fill = jnp.where(any_valid, hparams["invalid_advantage"], 0.0)
-advantage = jnp.where(valid > 0, advantage, fill)"""
+# The policies that the ratio may be taken to.
+_BEHAVIOUR = {"old": "batch.old_logprobs", "sampler": "batch.sampler_logprobs"}
+_OUTCOME = {"correctness": "batch.correct"}
+# Baselines that a constant added to all rewards of a group leaves alone.
+_CENTRING = ("group_mean", "leave_one_out", "length_weighted")
 
-# Pairs of baseline and scale for which one atom says it all.
-_WHOLE = {
-    ("group_mean", "group_std"): """\
-advantage = advantages.group_normalized(rewards, epsilon=1e-6)""",
-    ("group_mean", "analytic"): """\
-advantage = advantages.analytic_variance(
-    rewards, sigma_min=hparams["sigma_floor"]
-)""",
-}
-_WHOLE_VALID = {
-    ("beta_prior", "analytic"): """\
-advantage = regimes.beta_smoothed_valid(
-    rewards,
-    valid,
-    alpha=hparams["prior_successes"],
-    beta=hparams["prior_failures"],
-    sigma_floor=hparams["sigma_floor"],
-    invalid_advantage=hparams["invalid_advantage"],
-)""",
-}
-
-# Mechanisms that change the advantage, in the order in which they act.
-_SHAPING = {
-    ("validity", "format_stream"): """\
-form = advantages.group_centered(batch.format_valid)
-advantage = advantage + hparams["format_weight"] * form""",
-    ("failures", "fixed_negatives"): """\
-failed = masks.failed_groups(batch.correct) > 0
-constant = regimes.fixed_failure(
-    batch.correct,
-    batch.format_valid,
-    invalid=hparams["failure_invalid"],
-    wrong=hparams["failure_valid"],
-)
-advantage = jnp.where(failed, constant, advantage)""",
-    ("failures", "damped"): """\
-failed = masks.failed_groups(batch.correct) > 0
-advantage = advantage * jnp.where(failed, hparams["failure_damping"], 1.0)""",
-    ("gating", "silence_solved"): """\
-advantage = advantage * (1.0 - masks.solved_groups(batch.correct))""",
-    ("gating", "downweight_uniform"): """\
-mixed = masks.mixed_groups(batch.correct) > 0
-advantage = advantage * jnp.where(mixed, 1.0, hparams["uniform_weight"])""",
-    ("gating", "difficulty_weight"): """\
-advantage = advantage * regimes.difficulty_weight(
-    batch.correct, strength=hparams["difficulty_gain"]
-)""",
-    ("length", "correct_efficiency"): """\
-brevity = length_shaping.efficiency(batch.lengths, batch.correct)
-gate = advantages.group_pass_rate(batch.correct)
-advantage = advantage + hparams["efficiency_coef"] * gate * brevity""",
-    ("length", "overlength_penalty"): """\
-successes = jnp.sum(batch.correct, axis=1, keepdims=True)
-total = jnp.sum(batch.correct * batch.lengths, axis=1, keepdims=True)
-usual = jnp.maximum(total / jnp.maximum(successes, 1.0), 1.0)
-excess = batch.correct * jnp.minimum((usual - batch.lengths) / usual, 0.0)
-gate = advantages.group_pass_rate(batch.correct) ** 2
-advantage = advantage + hparams["overlength_coef"] * gate * excess""",
-    ("length", "temper_negatives"): """\
-advantage = length_shaping.tempered_failures(
-    advantage,
-    batch.lengths,
-    batch.format_valid,
-    low=1.0 / hparams["temper_span"],
-    high=hparams["temper_span"],
-)""",
-}
 _BOUNDED = """\
 limit = hparams["advantage_limit"]
 advantage = jnp.clip(advantage, -limit, limit)"""
-_BOUNDED_VALID = """\
+_BOUNDED_SUBSET = """\
 limit = hparams["advantage_limit"]
 bounded = jnp.clip(advantage, -limit, limit)
 advantage = jnp.where(valid > 0, bounded, advantage)"""
+_EFFICIENCY = """\
+gate = advantages.group_pass_rate(batch.correct)
+gate = gate ** hparams["efficiency_power"]
+advantage = advantage + hparams["efficiency_coef"] * gate * brevity"""
+_WHITENED = """\
+advantage = advantages.token_whitened(
+    surrogates.per_token(advantage) * jnp.ones_like(mask),
+    mask,
+    epsilon=hparams["whiten_epsilon"],
+)"""
 
 _RATIO = """\
-ratio = ratios.{level}_ratio(batch.logprobs, batch.old_logprobs, mask)"""
-_CLIP = {
-    "none": "token_loss = -ratio * advantage[..., None]",
-    "symmetric": """\
-token_loss = surrogates.clipped(
-    ratio,
-    advantage,
-    clip_eps_low=hparams["clip_eps"],
-    clip_eps_high=hparams["clip_eps"],
-)""",
-    "clip_higher": """\
-token_loss = surrogates.clipped(
-    ratio,
-    advantage,
-    clip_eps_low=hparams["clip_eps"],
-    clip_eps_high=hparams["clip_eps_high"],
-)""",
-    "dual": """\
-token_loss = surrogates.dual_clipped(
-    ratio,
-    advantage,
-    clip_eps_low=hparams["clip_eps"],
-    clip_eps_high=hparams["clip_eps"],
-    dual_clip=hparams["dual_clip"],
-)""",
-}
-_REGULARISERS = {
-    ("kl", "k3"): """\
-divergence = kl.k3(batch.logprobs, batch.ref_logprobs, mask)
-token_loss = token_loss + hparams["kl_coef"] * divergence""",
-    ("entropy", "bonus"): """\
-token_loss = token_loss - hparams["entropy_coef"] * batch.entropy""",
-}
-_METRICS = """\
-metrics = {
-    "advantages/mean_abs": jnp.mean(jnp.abs(advantage)),"""
+ratio = ratios.{level}_ratio(
+    batch.logprobs, {behaviour}, mask
+)"""
+_RATIO_ATOMS = {"sequence_token": "gspo_token", "product": "sequence_product"}
+_WITHOUT_RATIO = (
+    "policy_gradient",
+    "geometric",
+    "smooth_weight",
+    "regression",
+    "target",
+)
+_IN_REWARD = ("in_reward", "in_reward_now")
+_CONTROLLED = ("proportional", "annealed", "stepped")
+
+_MEAN_ENTROPY = """\
+entropy = aggregation.token_mean(batch.entropy, batch.completion_mask)"""
+_STEPPED = """\
+coefficient = state["entropy_coef"]
+weight = coefficient * controllers.entropy_gate(entropy, target=target)
+stepped = controllers.stepped_entropy(
+    coefficient,
+    entropy,
+    target=target,
+    step=hparams["entropy_step"],
+    maximum=hparams["entropy_coef_max"],
+)
+next_entropy = controllers.kept_if_empty(
+    stepped, coefficient, batch.completion_mask
+)"""
+_PROPORTIONAL = """\
+weight = state["entropy_coef"]
+steered = controllers.proportional_entropy(
+    weight,
+    entropy,
+    target=target,
+    rate=hparams["entropy_rate"],
+    maximum=hparams["entropy_coef_max"],
+)
+next_entropy = controllers.kept_if_empty(
+    steered, weight, batch.completion_mask
+)"""
+_ADAPTIVE_KL = """\
+pull = state["kl_coef"]
+steered = controllers.proportional_kl(
+    pull,
+    aggregation.token_mean(divergence, mask),
+    target=hparams["kl_target"],
+    horizon=hparams["kl_horizon"],
+    count=jnp.sum(jnp.ones_like(batch.rewards)),
+)
+next_pull = controllers.kept_if_empty(steered, pull, mask)
+token_loss = token_loss + pull * divergence"""
+_FIXED_KL = 'token_loss = token_loss + hparams["kl_coef"] * divergence'
+
+_MEAN_ABS = 'metrics = {"advantages/mean_abs": jnp.mean(jnp.abs(advantage))}'
 _CLIP_METRICS = """\
-    "clip_ratio/low_mean": surrogates.clip_fraction_low(
-        ratio, advantage, mask, clip_eps_low=hparams["clip_eps"]
-    ),
-    "clip_ratio/high_mean": surrogates.clip_fraction_high(
-        ratio, advantage, mask, clip_eps_high=hparams["%s"]
-    ),"""
+metrics = surrogates.clip_metrics(
+    ratio,
+    advantage,
+    mask,
+    clip_eps_low=hparams["clip_eps"],
+    clip_eps_high=hparams["%s"],
+)"""
+_CLIPPED = {
+    "symmetric": "clip_eps",
+    "dual": "clip_eps",
+    "clip_higher": "clip_eps_high",
+    "aspo": "clip_eps_high",
+}
 
 
 def render(
@@ -242,9 +145,13 @@ def render(
         + _constants("NEUTRAL", neutral)
     )
   head = "\n\n".join(blocks)
-  init = "def init(hparams):\n  return {}"
   loss = "def loss(hparams, state, batch):\n" + _body(genome)
-  return f"{head}\n\n\n{init}\n\n\n{loss}\n"
+  return f"{head}\n\n\n{_init(genome)}\n\n\n{loss}\n"
+
+
+def has_state(genome: genomes.Genome) -> bool:
+  """Whether a loss remembers: then equal gradients do not make a twin."""
+  return genome.entropy in _CONTROLLED or genome.kl_control == "adaptive"
 
 
 def _docstring(
@@ -260,7 +167,7 @@ def _docstring(
   items = [
       f"{slot}: {mechanisms.MECHANISMS[slot, choice].words}"
       for slot, choice in genome.choices.items()
-      if choice != "none"
+      if choice not in ("none", "all", "fixed") or slot == "scale"
   ]
   parts = [
       _wrapped(f"{name}: a variant of {origin}."),
@@ -276,7 +183,10 @@ def _docstring(
 def _wrapped(text: str, bullet: str = "") -> str:
   """One paragraph within the width; first line leaves room for quotes."""
   return textwrap.fill(
-      bullet + text, _WIDTH - 3, subsequent_indent=" " * len(bullet)
+      bullet + text,
+      _WIDTH - 3,
+      subsequent_indent=" " * len(bullet),
+      break_on_hyphens=False,
   )
 
 
@@ -286,89 +196,156 @@ def _constants(name: str, values: Mapping[str, float]) -> str:
   return "\n".join([f"{name} = {{", *lines, "}"])
 
 
+def _init(genome: genomes.Genome) -> str:
+  """The first state: the weights that steer themselves, if there are any."""
+  start = "entropy_start" if genome.entropy == "stepped" else "entropy_coef"
+  weights = {}
+  if genome.entropy in _CONTROLLED:
+    weights["entropy_coef"] = start
+  if genome.kl_control == "adaptive":
+    weights["kl_coef"] = "kl_coef"
+  if not weights:
+    return "def init(hparams):\n  return {}"
+  lines = [
+      f'      "{name}": jnp.asarray(hparams["{source}"], jnp.float32),'
+      for name, source in weights.items()
+  ]
+  return "\n".join(["def init(hparams):", "  return {", *lines, "  }"])
+
+
 def _body(genome: genomes.Genome) -> str:
-  """The statements of `loss`."""
-  parts = ["mask = batch.completion_mask", _statistics(genome)]
-  for slot in ("validity", "failures", "gating", "length"):
-    choice = getattr(genome, slot)
-    if (slot, choice) in _SHAPING:
-      parts.append(_comment(slot, choice) + _SHAPING[slot, choice])
-  if genome.advantage_clip == "bounded":
-    only_valid = genome.validity == "valid_only"
-    bound = _BOUNDED_VALID if only_valid else _BOUNDED
-    parts.append(_comment("advantage_clip", "bounded") + bound)
-  parts.append(_policy_loss(genome))
-  parts.append(_metrics(genome))
-  parts.append("return loss, state, metrics")
+  """The statements of `loss`, in the order in which the slots act."""
+  parts = [
+      "mask = batch.completion_mask",
+      *_rewards(genome),
+      *statistics_code.statistics(genome, _comment),
+      *_shaping(genome),
+      *_policy(genome),
+      *_regularisers(genome),
+      *_metrics(genome),
+      "return loss, state, metrics",
+  ]
   return textwrap.indent("\n".join(parts), "  ")
 
 
-def _statistics(genome: genomes.Genome) -> str:
-  """Rewards to advantages: subset, baseline and scale."""
-  pair = (genome.baseline, genome.scale)
-  comments = _comment("baseline", genome.baseline)
-  if genome.scale != "none":
-    comments += _comment("scale", genome.scale)
-  if genome.validity == "valid_only":
-    start = "rewards = batch.rewards\nvalid = batch.format_valid"
-    comments = _comment("validity", "valid_only") + comments
-    if pair in _WHOLE_VALID:
-      return "\n".join([start, comments + _WHOLE_VALID[pair]])
-    centred, scaled = _CENTRED_VALID[genome.baseline], _SCALED_VALID
-    parts = [start, _COUNT_VALID, comments + centred]
-  else:
-    parts = [_rewards(genome)]
-    if pair in _WHOLE:
-      return "\n".join([*parts, comments + _WHOLE[pair]])
-    parts.append(comments + _CENTRED[genome.baseline])
-    scaled = _SCALED
-  bernoulli = pair == ("beta_prior", "analytic")
-  parts.append(_BERNOULLI if bernoulli else scaled[genome.scale])
-  if genome.validity == "valid_only":
-    parts.append(_FILL_INVALID)
-  return "\n".join(part for part in parts if part)
+def _rewards(genome: genomes.Genome) -> list[str]:
+  """The reward, and what is taken from it."""
+  parts = [_step(genome, "signal")]
+  if genome.format == "penalty":
+    parts.append(_step(genome, "format"))
+  if genome.length == "overlong_penalty":
+    parts.append(_step(genome, "length"))
+  if genome.kl in _IN_REWARD:
+    parts.append(_step(genome, "kl"))
+  return parts
 
 
-def _rewards(genome: genomes.Genome) -> str:
-  """The reward, with the format penalty if there is one."""
-  if genome.validity != "format_penalty":
-    return "rewards = batch.rewards"
-  penalty = 'penalty = hparams["format_penalty"] * (1.0 - batch.format_valid)'
-  comment = _comment("validity", "format_penalty")
-  return f"{comment}{penalty}\nrewards = batch.rewards - penalty"
+def _shaping(genome: genomes.Genome) -> list[str]:
+  """What changes the advantages of completions, then those of tokens."""
+  parts = []
+  if genome.length in ("temper_negatives", "length_power"):
+    parts.append(_step(genome, "length"))
+  if genome.advantage_clip == "bounded":
+    bound = _BOUNDED if genome.subset == "all" else _BOUNDED_SUBSET
+    parts.append(_comment("advantage_clip", "bounded") + bound)
+  for slot in ("failures", "gating"):
+    if getattr(genome, slot) != "none":
+      parts.append(_step(genome, slot))
+  if genome.format.endswith("_stream"):
+    parts.append(_step(genome, "format"))
+  if genome.efficiency != "none":
+    parts += [_step(genome, "efficiency"), _EFFICIENCY]
+  if genome.kl == "returns":
+    parts.append(_step(genome, "kl"))
+  if genome.scale == "token_whitened":
+    parts.append(_comment("scale", "token_whitened") + _WHITENED)
+  return parts
 
 
-def _policy_loss(genome: genomes.Genome) -> str:
-  """Advantages to the loss: ratio, clip, regularisers, aggregation."""
-  comments = _comment("ratio", genome.ratio) + _comment("clip", genome.clip)
-  parts = [
-      comments + _RATIO.format(level=genome.ratio),
-      _CLIP[genome.clip],
-  ]
-  for slot in ("kl", "entropy"):
-    choice = getattr(genome, slot)
-    if choice != "none":
-      parts.append(_comment(slot, choice) + _REGULARISERS[slot, choice])
-  parts.append(_comment("aggregation", genome.aggregation).rstrip())
-  if genome.aggregation == "constant_norm":
-    parts.append("""\
-loss = aggregation.constant_norm(
-    token_loss, mask, length_constant=hparams["length_constant"]
-)""")
-  else:
-    parts.append(f"loss = aggregation.{genome.aggregation}(token_loss, mask)")
-  return "\n".join(parts)
+def _policy(genome: genomes.Genome) -> list[str]:
+  """Advantages to the loss of each token."""
+  parts = []
+  if genome.filter != "all":
+    parts.append(_step(genome, "filter"))
+  if genome.clip not in _WITHOUT_RATIO:
+    level = _RATIO_ATOMS.get(genome.ratio, genome.ratio)
+    code = _RATIO.replace("{level}", level)
+    parts.append(_comment("ratio", genome.ratio) + _filled(code, genome))
+  parts.append(_step(genome, "clip"))
+  for slot in ("trust_region", "correction"):
+    if getattr(genome, slot) != "none":
+      parts.append(_step(genome, slot))
+  return parts
 
 
-def _metrics(genome: genomes.Genome) -> str:
+def _regularisers(genome: genomes.Genome) -> list[str]:
+  """The loss of each token to one number, and the next state."""
+  parts, state = [], {}
+  if genome.kl not in ("none", "returns", *_IN_REWARD):
+    parts.append(_step(genome, "kl"))
+    if genome.kl_control != "fixed":
+      parts.append(_step(genome, "kl_control"))
+    adaptive = genome.kl_control == "adaptive"
+    parts.append(_ADAPTIVE_KL if adaptive else _FIXED_KL)
+    if adaptive:
+      state["kl_coef"] = "next_pull"
+  parts.append(_step(genome, "aggregation"))
+  if genome.entropy != "none":
+    parts += [_comment("entropy", genome.entropy) + _MEAN_ENTROPY]
+    parts.append(_code("entropy", genome.entropy))
+    if genome.entropy in _CONTROLLED:
+      stepped = genome.entropy == "stepped"
+      parts.append(_STEPPED if stepped else _PROPORTIONAL)
+      state["entropy_coef"] = "next_entropy"
+    parts.append("loss = loss - weight * entropy")
+  if state:
+    pairs = ", ".join(f'"{name}": {value}' for name, value in state.items())
+    parts.append(f"state = {{{pairs}}}")
+  return parts
+
+
+def _metrics(genome: genomes.Genome) -> list[str]:
   """Numbers to log."""
-  parts = [_METRICS]
-  if genome.clip != "none":
-    higher = genome.clip == "clip_higher"
-    parts.append(_CLIP_METRICS % ("clip_eps_high" if higher else "clip_eps"))
+  if genome.clip in _CLIPPED:
+    parts = [_CLIP_METRICS % _CLIPPED[genome.clip]]
+  else:
+    parts = [_MEAN_ABS]
   if genome.kl != "none":
-    parts.append('    "kl": aggregation.token_mean(divergence, mask),')
-  return "\n".join([*parts, "}"])
+    parts.append('metrics["kl"] = aggregation.token_mean(divergence, mask)')
+  if genome.kl_control == "adaptive":
+    parts.append('metrics["kl_coef"] = pull')
+  if genome.entropy in _CONTROLLED:
+    parts.append('metrics["entropy_coef"] = weight')
+  return parts
+
+
+def _step(genome: genomes.Genome, slot: str) -> str:
+  """Comment and code of the choice in a slot."""
+  choice = getattr(genome, slot)
+  code = _filled(_code(slot, choice), genome)
+  return (_comment(slot, choice) + code).rstrip("\n")
+
+
+def _code(slot: str, choice: str) -> str:
+  return mechanisms.MECHANISMS[slot, choice].code
+
+
+def _filled(code: str, genome: genomes.Genome) -> str:
+  """Code with the names of the variables that depend on other slots."""
+  centred = genome.baseline in _CENTRING and genome.scale != "batch_spread"
+  names = {
+      "behaviour": _BEHAVIOUR[genome.anchor],
+      "outcome": _OUTCOME.get(genome.signal, "batch.rewards"),
+      # Beside a large reward a small penalty is lost in f32.
+      "penalised": (
+          "advantages.penalized(rewards, penalty)"
+          if centred and genome.subset == "all"
+          else "rewards - penalty"
+      ),
+  }
+  for name, value in names.items():
+    code = code.replace(f"{{{name}}}", value)
+  return code
 
 
 def _comment(slot: str, choice: str) -> str:

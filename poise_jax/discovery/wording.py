@@ -12,6 +12,8 @@ SIGNALS = {
     "kl": "KL to the reference",
     "response_length": "response length",
     "valid_rate": "valid rate",
+    "advantages/mean_abs": "mean size of advantages",
+    "clip_fraction": "clip fraction",
 }
 
 _SEEDS = "over at least three common seeds"

@@ -22,10 +22,8 @@ def test_at_position_inverts_to_three_digits_and_stays_inside():
       assert constants.position(name, value) == pytest.approx(inside, abs=0.01)
 
 
-def test_defaults_are_inside_and_neutral_values_are_not():
+def test_defaults_are_inside_and_act():
   for name, constant in constants.CONSTANTS.items():
     assert constant.low <= constant.default <= constant.high, name
     assert constant.low > 0 or not constant.log, name
-    # A value inside the range switches its mechanism on.
-    if constant.neutral is not None and constant.neutral != 1.0:
-      assert not constant.low <= constant.neutral <= constant.high, name
+    assert constant.default != constant.neutral or name == "entropy_start", name

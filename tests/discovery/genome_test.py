@@ -26,25 +26,37 @@ def test_construction_refuses_what_is_not_allowed():
   with pytest.raises(ValueError, match="`constants` must be exactly"):
     genomes.Genome(kl="k3")
   with pytest.raises(ValueError, match="constant `clip_eps` must be in"):
-    genomes.Genome(constants={"clip_eps": 7.0})
+    genomes.Genome(constants={"clip_eps": 70.0, "epsilon": 1e-6})
+  with pytest.raises(ValueError, match="`baseline` must be .* where `scale`"):
+    genomes.Genome(scale="bernoulli")
 
 
 def test_named_refuses_what_the_slots_cannot_say():
-  with pytest.raises(ValueError, match="`name` must be one of.*'gspo'"):
-    genomes.named("gspo")
+  with pytest.raises(ValueError, match="`name` must be one of.*'sign_flipped'"):
+    genomes.named("sign_flipped")
 
 
 def test_edited_keeps_shared_constants_and_drops_idle_ones():
   grpo = genomes.edited(genomes.named("grpo"), constants={"clip_eps": 0.11})
   higher = genomes.edited(grpo, {"clip": "clip_higher"})
-  assert higher.constants == {"clip_eps": 0.11, "clip_eps_high": 0.28}
-  assert genomes.edited(higher, {"clip": "none"}).constants == {}
+  rest = {"epsilon": 1e-6}
+  assert higher.constants == {"clip_eps": 0.11, "clip_eps_high": 0.28} | rest
+  assert genomes.edited(higher, {"clip": "none"}).constants == rest
+
+
+def test_edited_mends_what_does_not_go_along():
+  smoothed = genomes.edited(genomes.named("grpo"), {"scale": "bernoulli"})
+  assert smoothed.baseline == "beta_prior"
+  assert smoothed.constants["prior_successes"] == 1.0
+  back = genomes.edited(smoothed, {"baseline": "group_mean"})
+  assert (back.baseline, back.scale) == ("group_mean", "none")
 
 
 def test_identity_depends_on_content_alone():
   first = genomes.named("dapo")
   same = genomes.Genome(
-      clip="clip_higher", constants={"clip_eps_high": 0.28, "clip_eps": 0.2}
+      clip="clip_higher",
+      constants={"clip_eps_high": 0.28, "epsilon": 1e-6, "clip_eps": 0.2},
   )
   assert genomes.identity(first) == genomes.identity(same)
   other = genomes.edited(first, constants={"clip_eps_high": 0.29})
@@ -53,14 +65,14 @@ def test_identity_depends_on_content_alone():
 
 def test_distance_by_hand():
   grpo, dr_grpo = genomes.named("grpo"), genomes.named("dr_grpo")
-  # Two of twelve slots differ by choice.
-  assert genomes.distance(grpo, dr_grpo) == pytest.approx(2 / 12)
-  assert genomes.distance(dr_grpo, grpo) == pytest.approx(2 / 12)
+  # Two of twenty slots differ by choice.
+  assert genomes.distance(grpo, dr_grpo) == pytest.approx(2 / 20)
+  assert genomes.distance(dr_grpo, grpo) == pytest.approx(2 / 20)
   assert genomes.distance(grpo, grpo) == 0
-  # Equal choices, clip_eps 0.2 against 0.02 in 0.003 .. 0.6:
-  # 0.5 * log(10) / log(200) / 12 = 0.018108.
+  # Equal choices, clip_eps 0.2 against 0.02 in 1e-4 .. 10:
+  # 0.5 * log(10) / log(1e5) / 20 = 0.005.
   low = genomes.edited(grpo, constants={"clip_eps": 0.02})
-  assert genomes.distance(grpo, low) == pytest.approx(0.018108, abs=1e-6)
+  assert genomes.distance(grpo, low) == pytest.approx(0.005, abs=1e-6)
 
 
 def test_changed_slots_sees_choices_and_constants():
@@ -74,21 +86,3 @@ def test_without_restores_choice_and_constants_of_the_root():
   child = genomes.edited(root, {"clip": "dual", "kl": "k3"}, {"clip_eps": 0.4})
   restored = genomes.without(child, ["clip"], root)
   assert restored == genomes.edited(root, {"kl": "k3"})
-
-
-def test_idle_choices_need_a_signal_to_act_on():
-  grpo = genomes.named("grpo")
-  damped = genomes.edited(grpo, {"failures": "damped"})
-  assert genomes.idle_choices(damped) == {"failures": "none"}
-  for extra in ({"baseline": "beta_prior"}, {"validity": "format_penalty"}):
-    assert not genomes.idle_choices(genomes.edited(damped, extra))
-  silent = genomes.edited(grpo, {"gating": "silence_solved"})
-  assert genomes.idle_choices(silent) == {"gating": "none"}
-  assert not genomes.idle_choices(
-      genomes.edited(silent, {"baseline": "batch_mean"})
-  )
-  uniform = {"gating": "downweight_uniform", "failures": "fixed_negatives"}
-  assert not genomes.idle_choices(genomes.edited(grpo, uniform))
-  loo = genomes.edited(grpo, {"baseline": "leave_one_out"})
-  assert genomes.idle_choices(loo) == {"baseline": "group_mean"}
-  assert not genomes.idle_choices(genomes.named("rloo"))

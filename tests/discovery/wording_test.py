@@ -16,7 +16,7 @@ def test_names_are_made_of_what_is_new():
   many = genomes.named("vm_av_grpo")
   assert (
       wording.candidate_name(many, GRPO, index=3)
-      == "valid_only-beta_prior-and_3_more-003"
+      == "temper_negatives-valid_subset-and_3_more-003"
   )
 
 
@@ -36,6 +36,7 @@ def test_predicted_effects_add_up_and_cancel():
   assert wording.predicted_effects(child, GRPO, "mutate_two") == {
       "overall": 1,
       "kl": 1,
+      "advantages/mean_abs": 1,
   }
 
 

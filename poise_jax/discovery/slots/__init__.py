@@ -1,0 +1,1 @@
+"""What an algorithm may be made of, slot by slot."""
