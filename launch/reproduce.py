@@ -1,0 +1,172 @@
+"""Trains a candidate of an archive again, and compares every bit.
+
+  python launch/reproduce.py --archive=runs/quickstart/archive.db \
+      --candidate=ID [--seed=0] [--budget=quick] [--split=search] [--base=DIR]
+
+Exit status: 0 all bits are the same; 3 they are not, but versions or processor
+are others and the score lies in the interval that was promised for that; 1 the
+promise was broken; 2 it cannot be run here, one line says why.
+"""
+
+import os
+import sys
+
+# As launch/search.py has them: they are part of what a result depends on.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+os.environ.setdefault("NPROC", "2")
+
+from absl import flags
+import program
+
+from poise_jax import types
+from poise_jax.archive import records, store
+from poise_jax.candidates import artifact, findings, renewal
+from poise_jax.candidates import jail as jail_lib
+from poise_jax.discovery import budgets, reproduction, trial, variation
+from poise_jax.tasks import arithmetic
+
+_ARCHIVE = flags.DEFINE_string(
+    "archive", None, "Path of an SQLite archive, or any SQLAlchemy URL."
+)
+_CANDIDATE = flags.DEFINE_string("candidate", None, "Id of the candidate.")
+_SEED = flags.DEFINE_integer(
+    "seed", None, "Of the run; the first if not given."
+)
+_BUDGET = flags.DEFINE_string("budget", None, "Name of its budget, likewise.")
+_SPLIT = flags.DEFINE_string("split", None, "Name of its split, likewise.")
+_BASE = flags.DEFINE_string(
+    "base", None, "Directory of the base policy, if it has moved."
+)
+
+
+def find(
+    archive: store.Archive, candidate_id: str
+) -> tuple[records.Campaign, list[records.Candidate], records.Candidate]:
+  """The candidate, its campaign, and all candidates of that.
+
+  Raises:
+    flags.Error: if there is none.
+  """
+  ids = []
+  for campaign in archive.campaigns():
+    candidates = archive.candidates(campaign.id)
+    for candidate in candidates:
+      if candidate.id == candidate_id:
+        return campaign, candidates, candidate
+    ids += [candidate.id for candidate in candidates]
+  shown = ", ".join(ids[:8]) + (", ..." if len(ids) > 8 else "")
+  raise flags.Error(
+      f"--candidate={candidate_id} is not in the archive; it has"
+      f" {shown or 'none'}"
+  )
+
+
+def algorithm(
+    candidate: records.Candidate, key: dict[str, object]
+) -> tuple[types.Algorithm, bool]:
+  """The loss with the constants of the key; whether it was exported again."""
+  try:
+    loaded, again = artifact.load(candidate.artifact, candidate.name), False
+  except findings.RefusedError:
+    with jail_lib.Jail() as jail:
+      renewed = renewal.renew(candidate.artifact, candidate.source, jail)
+    loaded, again = artifact.load(renewed.data, candidate.name), True
+  return loaded._replace(hparams=dict(key["hparams"])), again
+
+
+def laboratory(
+    campaign: records.Campaign, run: records.Evaluation
+) -> trial.Laboratory:
+  """The budget and base policy of a stored run.
+
+  Raises:
+    flags.Error: if the base policy is not the one of the run.
+    ValueError: if the budget is not available.
+    OSError: if there is no policy.
+  """
+  budget = reproduction.budget_of(run)
+  base = _BASE.value or campaign.config.get("base") or trial.EMBEDDED
+  try:
+    made = _laboratory(str(base), run, budget)
+  except OSError as error:
+    raise flags.Error(
+        f"the base policy {base!r} is not available ({error}); name where it is"
+        " by --base=DIR"
+    ) from error
+  if made.base_sha256 != run.key["base"]:
+    raise flags.Error(
+        f"the base policy {base!r} is another one, {made.base_sha256[:16]}, not"
+        f" {run.key['base'][:16]}; name where that is by --base=DIR"
+    )
+  return made
+
+
+def _laboratory(
+    base: str, run: records.Evaluation, budget: budgets.Budget
+) -> trial.Laboratory:
+  """One like that of the run, which may be a variation of a named budget."""
+  changed = variation.read(run.budget)
+  if changed is None:
+    return trial.Laboratory(base, budget)
+  plain = budgets.named(changed.budget)
+  return trial.Laboratory(base, plain).varied(changed)
+
+
+def reproduce(archive: store.Archive) -> int:
+  """Runs it and prints what came of it; returns the exit status."""
+  campaign, candidates, candidate = find(archive, _CANDIDATE.value)
+  if candidate.artifact is None:
+    reason = candidate.findings[-1]["message"] if candidate.findings else ""
+    raise flags.Error(f"{candidate.id} was never trained: {reason}")
+  runs = [
+      run
+      for run in archive.evaluations(campaign.id, candidate.id)
+      if run.metrics or run.outcome == "diverged"
+  ]
+  run = reproduction.choose(
+      runs, seed=_SEED.value, budget=_BUDGET.value, split=_SPLIT.value
+  )
+  loss, exported_again = algorithm(candidate, run.key)
+  made = laboratory(campaign, run)
+  where = f"budget {run.budget}, split {run.split}, seed {run.seed}"
+  print(f"{candidate.id} {candidate.name}: {where}", flush=True)
+  split = arithmetic.Split[run.split.upper()]
+  found = reproduction.compare(
+      run,
+      made.run(loss, split, run.seed),
+      versions=made.versions,
+      others=runs,
+      peers=[
+          [
+              other.metrics["overall"]
+              for other in archive.evaluations(campaign.id, peer.id)
+              if (other.budget, other.split) == (run.budget, run.split)
+              and other.outcome == "scored"
+          ]
+          for peer in candidates
+          if peer.role != "canary" and peer.id != candidate.id
+      ],
+  )
+  if exported_again:
+    print("artifact: had expired, exported again from its source")
+  for sentence in reproduction.sentences(found):
+    print(sentence)
+  if found.same_bits:
+    return 0
+  return 3 if found.kept else 1
+
+
+def run() -> None:
+  """Checks the flags, and ends with the exit status."""
+  for name, flag in (("archive", _ARCHIVE), ("candidate", _CANDIDATE)):
+    if not flag.value:
+      raise flags.Error(f"give --{name}")
+  with store.Archive.open(_ARCHIVE.value, create=False) as archive:
+    status = reproduce(archive)
+  sys.stdout.flush()
+  sys.exit(status)
+
+
+if __name__ == "__main__":
+  errors = (store.ArchiveError, findings.RefusedError, jail_lib.JailError)
+  program.start("reproduce", run, errors=errors)
