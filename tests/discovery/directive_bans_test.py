@@ -1,0 +1,23 @@
+from poise_jax.discovery import directive_bans, mechanisms
+
+
+def test_every_ban_exists():
+  known = set(directive_bans.names())
+  for phrase, bans in directive_bans.phrases().items():
+    assert set(bans) <= known, phrase
+
+
+def test_every_choice_can_be_named():
+  phrases = directive_bans.phrases()
+  named = {ban for bans in phrases.values() for ban in bans}
+  for slot, options in mechanisms.BY_SLOT.items():
+    assert slot in named
+    assert {f"{slot}={choice}" for choice in options} <= named
+
+
+def test_common_names():
+  phrases = directive_bans.phrases()
+  assert phrases["length penalties"] == ("length",)
+  assert phrases["dual clipping"] == ("clip=dual",)
+  assert phrases["kl = k 3"] == ("kl=k3",)
+  assert phrases["cispo"] == ("clip=cispo",)
