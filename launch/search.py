@@ -3,7 +3,8 @@
   python launch/search.py --config=experiments/quickstart.py --workdir=DIR \
       [--config.KEY=VALUE ...]
 
-The archive is DIR/archive.db, or any SQLAlchemy URL by --archive.
+The archive is DIR/archive.db, or any SQLAlchemy URL by --archive. Before the
+first candidate is made, a plan is printed; --plan_only stops there.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,21 @@ os.environ.setdefault("NPROC", "2")
 from absl import app, flags
 from ml_collections import config_flags
 
-from poise_jax.archive import store
+from poise_jax.archive import records, store
 from poise_jax.candidates import jail
-from poise_jax.discovery import budgets, canaries, leaderboard, progress, search
+from poise_jax.discovery import (
+    agent_choice,
+    canaries,
+    conclusions,
+    directives,
+    leaderboard,
+    llm_exchange,
+    outlook,
+    plan,
+    progress,
+    search,
+    steering,
+)
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the archive is kept.")
@@ -32,6 +45,12 @@ _ARCHIVE = flags.DEFINE_string(
 )
 _REQUIRE_JAIL = flags.DEFINE_bool(
     "require_jail", False, "Refuse to run where seccomp is missing."
+)
+_PLAN_ONLY = flags.DEFINE_bool(
+    "plan_only",
+    False,
+    "Measure root, canaries and clones, print the plan, and stop; without it"
+    " the search goes on from there.",
 )
 
 
@@ -49,22 +68,60 @@ def archive_location() -> str:
   return os.fspath(directory / "archive.db")
 
 
-def run() -> None:
-  """Runs the campaign and prints what came out."""
+def load() -> search.SearchConfig:
+  """The campaign's configuration; prints how its directive was read."""
   config = _CONFIG.value
   if config is None:
     raise flags.Error("give --config=FILE, such as experiments/quickstart.py")
   if not isinstance(config, search.SearchConfig):
     raise flags.Error("get_config() in --config must return a SearchConfig")
-  steps = config.checked().trials * budgets.named(config.budget).train.steps
-  with store.Archive.open(archive_location(), create=True) as archive:
-    with progress.display(steps) as shown:
+  config = steering.steer(config.checked())
+  if config.directive:
+    for line in directives.explain(directives.parse(config.directive)):
+      print(line, flush=True)
+  return config
+
+
+def run() -> None:
+  """Runs the campaign and prints its plan, what came out and what it took."""
+  config = load()
+  planned = []
+
+  def go_on(runs: Sequence[records.Evaluation]) -> bool:
+    planned.append(outlook.make(config, runs))
+    for line in plan.as_text(planned[0]):
+      print(line, flush=True)
+    children = config.rounds * config.children
+    for line in agent_choice.forecast(config.agent, config.llm, children):
+      print(line, flush=True)
+    return not _PLAN_ONLY.value
+
+  location = archive_location()
+  directory = _WORKDIR.value or "."
+  began = records.now()
+  with (
+      agent_choice.opened(config.agent, config.llm, directory) as scientists,
+      store.Archive.open(location, create=True) as archive,
+  ):
+    with progress.display(outlook.steps(config)) as shown:
       campaign_id = search.run(
-          config, archive, shown, require_jail=_REQUIRE_JAIL.value
+          config,
+          archive,
+          shown,
+          require_jail=_REQUIRE_JAIL.value,
+          go_on=go_on,
+          scientists=scientists,
       )
-    for line in leaderboard.as_text(archive, campaign_id):
+    if _PLAN_ONLY.value:
+      return
+    for line in (
+        *leaderboard.as_text(archive, campaign_id),
+        *conclusions.as_text(archive, campaign_id),
+        *outlook.reviewed(config, planned[0], archive, campaign_id, began),
+        *filter(None, [scientists.bill()]),
+        f"archive digest {archive.digest(campaign_id)}",
+    ):
       print(line)
-    print(f"archive digest {archive.digest(campaign_id)}")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -77,7 +134,9 @@ def main(argv: Sequence[str]) -> None:
     fail("interrupted; the same command continues", status=130)
   except (flags.Error, store.ArchiveError, jail.JailError) as error:
     fail(str(error))
-  except (canaries.CanaryError, ValueError, OSError) as error:
+  except (llm_exchange.LlmError, canaries.CanaryError) as error:
+    fail(str(error))
+  except (ValueError, OSError) as error:
     fail(str(error))
 
 

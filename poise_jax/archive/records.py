@@ -13,9 +13,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-Role = Literal[
-    "root", "baseline", "canary", "clone", "generated", "variant"
-]
+Role = Literal["root", "baseline", "canary", "clone", "generated", "variant"]
 Outcome = Literal["scored", "diverged"]
 
 

@@ -18,12 +18,12 @@ class Budget:
   Attributes:
     name: stored with every score.
     train: how long and how fast to train.
-    evaluate: how many problems to score.
+    evaluate: how many problems to score; None scores nothing.
   """
 
   name: str
   train: config.TrainConfig
-  evaluate: suite.SuiteConfig
+  evaluate: suite.SuiteConfig | None
 
 
 QUICK = Budget(
@@ -37,6 +37,14 @@ QUICK = Budget(
         learning_rate=2e-4,
     ),
     suite.SuiteConfig(sampled_problems=48, greedy_problems=192),
+)
+
+# Two steps: whether a loss trains at all.
+SMOKE = Budget("smoke", dataclasses.replace(QUICK.train, steps=2), None)
+
+# A quarter of `quick`: whether it is worth more.
+QUARTER = Budget(
+    "quarter", dataclasses.replace(QUICK.train, steps=4), QUICK.evaluate
 )
 
 STANDARD = Budget(
@@ -65,7 +73,9 @@ CONFIRM = Budget(
     suite.SuiteConfig(sampled_problems=192, greedy_problems=384),
 )
 
-ALL = {budget.name: budget for budget in (QUICK, STANDARD, CONFIRM)}
+ALL = {
+    budget.name: budget for budget in (SMOKE, QUARTER, QUICK, STANDARD, CONFIRM)
+}
 
 
 def named(name: str) -> Budget:

@@ -8,22 +8,30 @@ the same as without the interruption.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import dataclasses
-import functools
 from typing import Any
 
 import jax
-import numpy as np
 
 from poise_jax import types
 from poise_jax.archive import records, store
 from poise_jax.candidates import artifact, verification
 from poise_jax.candidates import jail as jail_lib
 from poise_jax.candidates import known as known_lib
-from poise_jax.discovery import executors, leaderboard, pairing, trial, twins
+from poise_jax.discovery import (
+    admission,
+    executors,
+    leaderboard,
+    pairing,
+    trial,
+)
 from poise_jax.discovery import progress as progress_lib
 from poise_jax.evaluation import statistics
-from poise_jax.tasks import arithmetic
+
+# What a run that was scored is worth, in points.
+Score = Callable[[records.Evaluation], float]
+
+# Whose losses were written by a proposer, and may break at any size.
+_UNTRUSTED = ("generated", "variant")
 
 
 class ResumeError(ValueError):
@@ -66,36 +74,15 @@ def _leaves(value: Any, name: str = "") -> dict[str, Any]:
   return {key: leaf for leaves in inner for key, leaf in leaves.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Draft:
-  """A candidate before verification.
-
-  Attributes:
-    name: unique in the campaign.
-    role: root, baseline, canary or generated.
-    generation: 0 for the seeds of the search, else the round.
-    parents: ids, most important first.
-    source: its text.
-    mechanisms: structured description, JSON-like.
-    rationale: what was changed and why.
-  """
-
-  name: str
-  role: records.Role
-  generation: int
-  parents: tuple[str, ...]
-  source: str
-  mechanisms: Mapping[str, Any]
-  rationale: str
-
-
 class Campaign:
   """A search in progress: its archive, its laboratory and its jail.
 
   Attributes:
     id: of the campaign record.
     archive: where everything is kept.
-    laboratory: trains and scores.
+    laboratories: train and score.
+    home: where candidates of the search are measured.
+    jail: verifies sources.
     progress: is told what happens.
   """
 
@@ -104,25 +91,32 @@ class Campaign:
       campaign_id: str,
       *,
       archive: store.Archive,
-      laboratory: trial.Laboratory,
+      laboratories: trial.Laboratories,
+      home: trial.Setting,
       jail: jail_lib.Jail,
       progress: progress_lib.Progress,
       workers: int,
   ):
     self.id = campaign_id
     self.archive = archive
-    self.laboratory = laboratory
+    self.laboratories = laboratories
+    self.home = home
     self.progress = progress
-    self._jail = jail
+    self.jail = jail
     self._workers = workers
     self._algorithms: dict[str, types.Algorithm] = {}
-    self._warm = False
+    self._warm: list[trial.Laboratory] = []
     self._best: tuple[str, statistics.Interval] | None = None
     self._stored = self._read()
 
   def _read(self) -> dict[int, records.Candidate]:
     candidates = self.archive.candidates(self.id)
     return {candidate.index: candidate for candidate in candidates}
+
+  @property
+  def laboratory(self) -> trial.Laboratory:
+    """That of the search."""
+    return self.laboratories.at(self.home)
 
   @property
   def candidates(self) -> list[records.Candidate]:
@@ -133,7 +127,7 @@ class Campaign:
     """The candidate at `index`, None if it is not there yet."""
     return self._stored.get(index)
 
-  def admit(self, index: int, draft: Draft) -> records.Candidate:
+  def admit(self, index: int, draft: admission.Draft) -> records.Candidate:
     """Verifies a draft and stores it as the `index`-th candidate.
 
     A draft that fails is stored as not accepted, with the reason; so is a
@@ -146,13 +140,11 @@ class Campaign:
     if (known := self.stored(index)) is not None:
       return known
     self.progress.stage(draft.name, "verify")
-    # Halves of surrogate pairs, which no archive can hold.
-    source = draft.source.encode("utf-8", "replace").decode("utf-8")
     by_id = {candidate.id: candidate for candidate in self.candidates}
     first = by_id.get((*draft.parents, "")[0])
     verdict = verification.verify(
-        source,
-        self._jail,
+        draft.text,
+        self.jail,
         parent=None if first is None else first.fingerprint,
         known=known_lib.catalogue(),
         must_learn=draft.role != "canary",
@@ -160,47 +152,8 @@ class Campaign:
     )
     if not verdict.conclusive:
       raise jail_lib.JailError(verdict.findings[0].message)
-    found = [finding.to_json() for finding in verdict.findings]
-    twin = None
-    if draft.role == "generated" and verdict.ok:
-      twin = twins.find(verdict, self.candidates)
-    if twin is not None:
-      found.append(
-          {
-              "level": "contract",
-              "rule": "twin",
-              "message": f"{twin[1]} {twin[0].name}",
-              "hint": "change the algorithm, not only its text",
-          }
-      )
-    accepted = verdict.ok and twin is None
-    canonical = verdict.canonical
-    candidate = records.Candidate(
-        id=f"{self.id}-{index:03d}",
-        campaign_id=self.id,
-        index=index,
-        name=draft.name,
-        role=draft.role,
-        generation=draft.generation,
-        parents=draft.parents,
-        source=source,
-        source_sha256=records.sha256(source),
-        mechanisms=draft.mechanisms,
-        rationale=draft.rationale,
-        accepted=accepted,
-        findings=tuple(found),
-        artifact=verdict.artifact if accepted else None,
-        artifact_sha256=verdict.artifact_sha256 if accepted else None,
-        hparams=verdict.hparams if accepted else {},
-        created_at=records.now(),
-        jaxpr=verdict.jaxpr,
-        canonical=canonical and canonical.text,
-        canonical_sha256=canonical and canonical.digest,
-        structure_sha256=canonical and canonical.structure,
-        fingerprint=verdict.fingerprint,
-        intrinsic=verdict.metrics and dataclasses.asdict(verdict.metrics) or {},
-        nearest=tuple(match.to_json() for match in verdict.nearest),
-        twin_of=twin and twin[0].id,
+    candidate = admission.judged(
+        draft, verdict, self.id, index, self.candidates
     )
     self.archive.add_candidate(candidate)
     # Goes on with what a resumed search will read: JSON sorts keys, and the
@@ -208,79 +161,75 @@ class Campaign:
     self._stored = self._read()
     return self._stored[index]
 
-  def evaluate(
-      self,
-      candidates: Sequence[records.Candidate],
-      seeds: int,
-      split: arithmetic.Split,
-  ) -> None:
-    """Trains and scores every accepted candidate with seeds 0 to `seeds` - 1.
+  def measure(
+      self, wanted: Sequence[trial.Measurement]
+  ) -> list[records.Evaluation]:
+    """Makes the trials that are wanted, once each.
 
-    Several trials run at once; each is stored as soon as it is done.
+    Several run at once; each is stored as soon as it is done. Candidates that
+    were not admitted are passed over.
+
+    Returns:
+      One evaluation for each trial of an admitted candidate, in their order.
     """
-    # Seed by seed, so that neighbours compile different losses. One trial of a
-    # twin is left to `replicate`.
-    runs = [(c, s) for s in range(seeds) for c in candidates]
-    self._evaluate([(c, s) for c, s in runs if s or c.twin_of is None], split)
-
-  def replicate(
-      self,
-      candidates: Sequence[records.Candidate],
-      planned: Callable[[records.Candidate], int],
-      split: arithmetic.Split,
-  ) -> None:
-    """Measures the originals of twins once more, with another seed for each.
-
-    See `twins.replicas`, and there for `planned`.
-    """
-    runs = twins.replicas(candidates, self.candidates, planned)
-    self._evaluate(list(runs), split)
-
-  def _evaluate(
-      self,
-      runs: Sequence[tuple[records.Candidate, int]],
-      split: arithmetic.Split,
-  ) -> None:
-    """Trains and scores candidates with one seed each, if that is not done."""
-    steps = self.laboratory.budget.train.steps
-    jobs = []
-    for candidate, seed in runs:
-      key = self.laboratory.key(candidate, split, seed)
-      digest = records.sha256(records.canonical_json(key))
-      if not candidate.accepted or self.archive.evaluation(digest):
-        self.progress.advance(steps)
+    jobs, digests = {}, []
+    for measurement in wanted:
+      if not measurement.candidate.accepted:
+        continue
+      digest, key = self._identify(measurement)
+      digests.append(digest)
+      if self.archive.evaluation(digest):
+        self.progress.advance(self._steps(measurement))
       else:
-        jobs.append((candidate, seed, key, digest))
-    if jobs and not self._warm:
-      self.progress.stage("policy", "compile")
-      self.laboratory.warm_up(self._algorithm(self.candidates[0]))
-      self._warm = True
-    work = functools.partial(self._trial, split=split)
+        jobs[digest] = (measurement, key, digest)
+    for setting in dict.fromkeys(job[0].setting for job in jobs.values()):
+      self._warm_up(setting)
     for _, evaluation in executors.as_completed(
-        work, jobs, workers=self._workers
+        self._trial, list(jobs.values()), workers=self._workers
     ):
       self.archive.add_evaluation(evaluation)
       self._announce_best()
+    return [self.archive.evaluation(digest) for digest in digests]
+
+  def _identify(
+      self, measurement: trial.Measurement
+  ) -> tuple[str, dict[str, Any]]:
+    """The id of a trial's evaluation, and the key that it is the hash of."""
+    candidate, seed, setting = measurement
+    laboratory = self.laboratories.at(setting)
+    key = laboratory.key(candidate, setting.split, seed)
+    return records.sha256(records.canonical_json(key)), key
+
+  def _steps(self, measurement: trial.Measurement) -> int:
+    return self.laboratories.at(measurement.setting).budget.train.steps
+
+  def _warm_up(self, setting: trial.Setting) -> None:
+    """Compiles the policy's programs of a setting, unless that is done."""
+    laboratory = self.laboratories.at(setting)
+    if laboratory not in self._warm:
+      self.progress.stage(f"policy at budget {setting.budget}", "compile")
+      laboratory.warm_up(self._algorithm(self.candidates[0]))
+      self._warm.append(laboratory)
 
   def _trial(
-      self,
-      job: tuple[records.Candidate, int, dict[str, Any], str],
-      split: arithmetic.Split,
+      self, job: tuple[trial.Measurement, dict[str, Any], str]
   ) -> records.Evaluation:
-    candidate, seed, key, digest = job
-    self.progress.stage(candidate.name, f"train and score, seed {seed}")
+    measurement, key, digest = job
+    candidate, seed, setting = measurement
+    what = f"train and score, {setting.budget} seed {seed}"
+    self.progress.stage(candidate.name, what)
     started = records.now()
-    outcome = self._run(candidate, split, seed)
+    outcome = self._run(measurement)
     if outcome.diverged:
-      missed = self.laboratory.budget.train.steps
-      self.progress.advance(missed - len(outcome.curve.get("loss", ())))
+      missed = self._steps(measurement) - len(outcome.curve.get("loss", ()))
+      self.progress.advance(missed)
     return records.Evaluation(
         id=digest,
         candidate_id=candidate.id,
         key=key,
         seed=seed,
-        budget=self.laboratory.budget.name,
-        split=split.name.lower(),
+        budget=setting.budget,
+        split=setting.split.name.lower(),
         outcome="diverged" if outcome.diverged else "scored",
         reason=outcome.diverged,
         metrics=outcome.metrics,
@@ -289,18 +238,19 @@ class Campaign:
         finished_at=records.now(),
     )
 
-  def _run(
-      self, candidate: records.Candidate, split: arithmetic.Split, seed: int
-  ) -> trial.Outcome:
+  def _run(self, measurement: trial.Measurement) -> trial.Outcome:
     """Runs a trial; a loss that jax cannot run at this size has diverged."""
+    candidate, seed, setting = measurement
     try:
-      return self.laboratory.run(
+      return self.laboratories.at(setting).run(
           self._algorithm(candidate),
-          split,
+          setting.split,
           seed,
           on_step=lambda step: self.progress.advance(1),
       )
     except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
+      if candidate.role not in _UNTRUSTED or _out_of_memory(error):
+        raise
       # The message may hold addresses; the kind is the same on every run.
       reason = f"cannot be run at the size of training: {type(error).__name__}"
       return trial.Outcome(reason, {}, {})
@@ -333,6 +283,16 @@ class Campaign:
     """All evaluations of a candidate, by seed."""
     return self.archive.evaluations(self.id, candidate.id)
 
+  def at_home(self, candidate: records.Candidate) -> list[records.Evaluation]:
+    """The evaluations of a candidate in the setting of the search, by seed."""
+    budget, split, _ = self.home
+    return [
+        run
+        for run in self.evaluations(candidate)
+        if (run.budget, run.split) == (budget, split.name.lower())
+        and pairing.base_of(run) == self.laboratory.base_sha256
+    ]
+
   def evidence(self, candidate: records.Candidate) -> pairing.Evidence:
     """A candidate with everything measured of it."""
     return pairing.Evidence(
@@ -342,13 +302,6 @@ class Campaign:
         self.evaluations(candidate),
     )
 
-  def gain(
-      self, child: records.Candidate, parent: records.Candidate
-  ) -> float | None:
-    """Mean difference in Overall over common seeds, None if there is none."""
-    pairs = pairing.common_runs(self.evidence(child), self.evidence(parent))
-    return pairs and float(np.mean(pairing.differences(pairs, "overall")))
-
   def note(
       self, candidate: records.Candidate, text: str, data: Mapping[str, Any]
   ) -> None:
@@ -357,6 +310,27 @@ class Campaign:
         records.Reflection(candidate.id, text, data, records.now())
     )
 
+  def decide(
+      self,
+      stage: str,
+      subject: str,
+      conclude: Callable[[], Mapping[str, Any]],
+  ) -> Mapping[str, Any]:
+    """Draws a conclusion and stores it; one that is stored is read back."""
+    found = {d.subject: d for d in self.archive.decisions(self.id, stage)}
+    if subject not in found:
+      decision = records.Decision(
+          self.id, stage, subject, conclude(), records.now()
+      )
+      self.archive.add_decision(decision)
+      found = {d.subject: d for d in self.archive.decisions(self.id, stage)}
+    return found[subject].data
+
   def noted(self) -> set[str]:
     """Ids of the candidates that have a reflection."""
     return {r.candidate_id for r in self.archive.reflections(self.id)}
+
+
+def _out_of_memory(error: Exception) -> bool:
+  """Whether the machine was too small, which says nothing of the loss."""
+  return "RESOURCE_EXHAUSTED" in str(error)

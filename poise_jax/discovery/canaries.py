@@ -11,6 +11,7 @@ import numpy as np
 
 from poise_jax.algorithms import catalog
 from poise_jax.archive import records
+from poise_jax.discovery import admission
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.tasks import arithmetic
 
@@ -21,9 +22,9 @@ class CanaryError(RuntimeError):
   """The evaluator is broken: a loss that cannot work did not score as it must."""
 
 
-def draft(name: str) -> campaign_lib.Draft:
+def draft(name: str) -> admission.Draft:
   """The canary `name`, to be verified like any candidate."""
-  return campaign_lib.Draft(
+  return admission.Draft(
       name=name,
       role="canary",
       generation=0,

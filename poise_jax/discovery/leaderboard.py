@@ -11,7 +11,7 @@ from poise_jax.evaluation import statistics
 
 SEARCH_SPLIT = "search"
 _PRIOR_DOF = 4.0
-Status = Literal["scored", "diverged", "rejected", "twin", "pending"]
+Status = Literal["scored", "diverged", "rejected", "twin", "dropped", "pending"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Standing:
     role: root, canary or generated.
     parents: ids, most important first.
     status: rejected by verification; twin, does what another one does, which
-      was measured once more instead; pending, not evaluated yet; diverged with
+      was measured once more instead; pending, not evaluated yet; dropped, on a
+      cheaper budget; diverged with
       at least one seed (a mean over the luckier seeds would flatter it); or
       scored.
     overall_mean: mean over seeds, None unless scored.
@@ -81,10 +82,14 @@ def rank(
   between algorithms, so however many others there are, they count as four
   degrees of freedom at most.
   """
+  # Made to explain another one, and measured elsewhere.
+  candidates = [c for c in candidates if c.role != "variant"]
   budget = search_budget(campaign, evaluations)
   runs = {candidate.id: [] for candidate in candidates}
   for run in counted(campaign, evaluations):
-    runs[run.candidate_id].append(run)
+    if run.candidate_id in runs:
+      runs[run.candidate_id].append(run)
+  seen = {run.candidate_id for run in evaluations}
   scores = {
       key: [run.metrics["overall"] for run in group if run.outcome == "scored"]
       for key, group in runs.items()
@@ -96,7 +101,10 @@ def rank(
         for other in candidates
         if other.role != "canary" and other.id != candidate.id
     ]
-    table.append(_standing(candidate, runs[candidate.id], others, budget))
+    standing = _standing(candidate, runs[candidate.id], others, budget)
+    if standing.status == "pending" and candidate.id in seen:
+      standing = dataclasses.replace(standing, status="dropped")
+    table.append(standing)
   scored = [s for s in table if s.overall_mean is not None]
   unscored = [s for s in table if s.overall_mean is None]
   return sorted(scored, key=lambda s: -s.overall_mean) + unscored
@@ -119,10 +127,13 @@ def counted(
 ) -> list[records.Evaluation]:
   """Keeps the evaluations that candidates are ranked by."""
   budget = search_budget(campaign, evaluations)
+  base = campaign.config.get("base_sha256")
   return [
       run
       for run in evaluations
-      if run.budget == budget and run.split == SEARCH_SPLIT
+      if run.budget == budget
+      and run.split == SEARCH_SPLIT
+      and base in (None, run.key.get("base"))
   ]
 
 

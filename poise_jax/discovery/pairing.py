@@ -1,7 +1,7 @@
 """Two candidates on common seeds: what each measured, and the difference.
 
-A difference is only ever taken between runs of equal budget, split and seed,
-which share prompts and sampling keys.
+A difference is only ever taken between runs of equal budget, split, base policy
+and seed, which share prompts and sampling keys.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ class Evidence:
     id: candidate id.
     name: candidate name.
     mechanisms: the structured description stored with it, None if none.
-    evaluations: of any budget, split and outcome.
+    evaluations: of any budget, split, base and outcome.
   """
 
   id: str
@@ -37,6 +37,7 @@ class Pairs(NamedTuple):
   Attributes:
     budget: of all of them.
     split: of all of them.
+    base: hash of the base policy of all of them.
     seeds: one a pair.
     ours: runs of the first candidate.
     theirs: runs of the second, seed by seed.
@@ -44,6 +45,7 @@ class Pairs(NamedTuple):
 
   budget: str
   split: str
+  base: str
   seeds: tuple[int, ...]
   ours: tuple[records.Evaluation, ...]
   theirs: tuple[records.Evaluation, ...]
@@ -52,40 +54,49 @@ class Pairs(NamedTuple):
 def scored(
     evaluations: Iterable[records.Evaluation],
 ) -> list[records.Evaluation]:
-  """The evaluations that ended with a score."""
-  return [e for e in evaluations if e.outcome == "scored"]
+  """The evaluations that ended with a score; some budgets give none."""
+  return [e for e in evaluations if e.outcome == "scored" and e.metrics]
 
 
-def common_runs(ours: Evidence, theirs: Evidence) -> Pairs | None:
+def base_of(evaluation: records.Evaluation) -> str:
+  """Hash of the base policy that a run started from; empty if not recorded."""
+  return str(evaluation.key.get("base", ""))
+
+
+def common_runs(
+    ours: Evidence, theirs: Evidence, *, prefer: str = ""
+) -> Pairs | None:
   """Pairs the scored runs of two candidates.
 
-  Budgets measure different things, so only one budget and split is used: that
-  with the most common seeds, in a tie the first by name.
+  Budgets measure different things, and so do base policies, so only one budget,
+  split and base is used: of the budget `prefer`, if it has a common seed, else
+  of any; among these that with the most common seeds, in a tie the first by
+  name.
 
   Args:
     ours: the candidate in question.
     theirs: what it is compared with.
+    prefer: name of a budget.
 
   Returns:
     The pairs, None if there is no common seed.
   """
   mine, other = (
-      {(e.budget, e.split, e.seed): e for e in scored(own.evaluations)}
-      for own in (ours, theirs)
+      {((e.budget, e.split, base_of(e)), e.seed): e for e in scored(own)}
+      for own in (ours.evaluations, theirs.evaluations)
   )
-  by_budget: dict[tuple[str, str], list[int]] = {}
-  for budget, split, seed in sorted(mine.keys() & other.keys()):
-    by_budget.setdefault((budget, split), []).append(seed)
-  if not by_budget:
+  seeds_of: dict[tuple[str, str, str], list[int]] = {}
+  for setting, seed in sorted(mine.keys() & other.keys()):
+    seeds_of.setdefault(setting, []).append(seed)
+  if not seeds_of:
     return None
-  budget, split = max(sorted(by_budget), key=lambda b: len(by_budget[b]))
-  seeds = tuple(by_budget[budget, split])
+  best = max(sorted(seeds_of), key=lambda s: (s[0] == prefer, len(seeds_of[s])))
+  seeds = tuple(seeds_of[best])
   return Pairs(
-      budget,
-      split,
+      *best,
       seeds,
-      tuple(mine[budget, split, s] for s in seeds),
-      tuple(other[budget, split, s] for s in seeds),
+      tuple(mine[best, seed] for seed in seeds),
+      tuple(other[best, seed] for seed in seeds),
   )
 
 

@@ -112,6 +112,7 @@ def reflect_rejected(
   Returns:
     (text, data) as `reflect` does; the suggestion is to drop it.
   """
+  twin = next((f for f in findings if f.get("rule") == "twin"), None)
   faults = [
       " ".join(
           part
@@ -125,6 +126,13 @@ def reflect_rejected(
       for f in findings
   ]
   listed = " ".join(faults) if faults else "No reason was recorded."
+  if twin is not None:
+    text = (
+        f"Not trained: it {twin['message']}, which was measured with one more"
+        " seed instead. Suggestion: drop; what is known of that one holds for"
+        " it."
+    )
+    return text, {"suggestion": "drop", "rules": ["twin"]}
   text = (
       f"Rejected before training. {listed} Nothing was learned about its"
       " mechanism. Suggestion: drop, or propose it again without the fault."

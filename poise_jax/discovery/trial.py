@@ -4,16 +4,19 @@ A trial is a pure function of what `Laboratory.key` lists. The laboratory
 compiles the policy once; every candidate then adds its own small loss.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import concurrent.futures
 import contextlib
+import copy
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import os
 import pathlib
 import platform
-from typing import Any
+import threading
+from typing import Any, NamedTuple
 
 import jax
 
@@ -21,6 +24,7 @@ import poise_jax
 from poise_jax import types
 from poise_jax.archive import records
 from poise_jax.discovery import budgets
+from poise_jax.discovery import variation as variations
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints
 from poise_jax.rollout import tokenizer as tokenizer_lib
@@ -28,7 +32,35 @@ from poise_jax.tasks import arithmetic
 from poise_jax.training import loop
 
 EMBEDDED = "embedded"
-_TASK = "arithmetic-1"  # raise when problems, grading or suite change
+TASK = "arithmetic-1"  # raise when problems, grading or suite change
+
+
+class Setting(NamedTuple):
+  """Where candidates are measured; scores of two settings never compare.
+
+  Attributes:
+    budget: name of the budget, or of a variation of one, see `variation`.
+    split: which problems are scored.
+    base: `embedded`, or the directory of another policy.
+  """
+
+  budget: str
+  split: arithmetic.Split
+  base: str = EMBEDDED
+
+
+class Measurement(NamedTuple):
+  """One trial that is wanted.
+
+  Attributes:
+    candidate: what to train with.
+    seed: of training and scoring.
+    setting: where.
+  """
+
+  candidate: records.Candidate
+  seed: int
+  setting: Setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +69,7 @@ class Outcome:
 
   Attributes:
     diverged: why training broke down; empty if it did not.
-    metrics: scores, empty if diverged.
+    metrics: scores, empty if diverged or if the budget scores nothing.
     curve: training curve, up to where it got.
   """
 
@@ -97,9 +129,12 @@ class Laboratory:
 
   Attributes:
     budget: how much training and scoring one trial gets.
+    variation: what is changed of a named budget, None if nothing is.
     base_sha256: hash of the base checkpoint.
     versions: see `versions`.
   """
+
+  variation: variations.Variation | None = None
 
   def __init__(self, base: str, budget: budgets.Budget):
     directory = base_directory(base)
@@ -109,18 +144,37 @@ class Laboratory:
     self.base_sha256 = checkpoint.sha256
     self.versions = versions()
     self._params = checkpoint.params
-    self._train = loop.make_train(
-        checkpoint.graphdef, checkpoint.params, tokenizer, budget.train
+    self._make_train = functools.cache(
+        lambda config: loop.make_train(
+            checkpoint.graphdef, checkpoint.params, tokenizer, config
+        )
     )
-    self._evaluate = suite.make_evaluate(
-        checkpoint.graphdef, tokenizer, budget.evaluate
-    )
+    self._train = self._make_train(budget.train)
+    self._evaluate = lambda params, seed, split: {}
+    if budget.evaluate is not None:
+      self._evaluate = suite.make_evaluate(
+          checkpoint.graphdef, tokenizer, budget.evaluate
+      )
+    # Shared with variations: programs that are compiled.
+    self._warm: list[Callable] = []
+
+  def varied(self, variation: variations.Variation) -> "Laboratory":
+    """This laboratory with something changed; shares all that it can.
+
+    Scoring is never compiled anew, and training only where its own sizes or
+    its learning rate change.
+    """
+    other = copy.copy(self)
+    other.variation = variation
+    other.budget = variation.applied(self.budget)
+    other._train = self._make_train(other.budget.train)
+    return other
 
   @property
   def conditions(self) -> dict[str, Any]:
     """What all trials of a campaign have in common, JSON-like."""
     return {
-        "task": _TASK,
+        "task": TASK,
         "base": self.base_sha256,
         "budget": dataclasses.asdict(self.budget),
         "versions": self.versions,
@@ -130,13 +184,20 @@ class Laboratory:
       self, candidate: records.Candidate, split: arithmetic.Split, seed: int
   ) -> dict[str, Any]:
     """All that a trial's outcome is a function of, JSON-like."""
-    return {
+    key = {
         "candidate": candidate.id,
         "artifact": candidate.artifact_sha256,
-        "hparams": dict(candidate.hparams),
+        "hparams": dict(candidate.hparams) | self._constants,
         "split": split.name.lower(),
         "seed": seed,
     } | self.conditions
+    if self.variation is not None:
+      key["variation"] = self.variation.changes
+    return key
+
+  @property
+  def _constants(self) -> dict[str, float]:
+    return {} if self.variation is None else dict(self.variation.constants)
 
   def run(
       self,
@@ -146,10 +207,20 @@ class Laboratory:
       on_step: loop.OnStep = lambda step: None,
   ) -> Outcome:
     """Trains with `algorithm` and scores on `split`."""
-    trained = self._train(self._params, algorithm, seed, on_step)
+    hardship = loop.NO_HARDSHIP
+    if self.variation is not None:
+      hardship = self.variation.hardship
+      algorithm = algorithm._replace(
+          hparams=dict(algorithm.hparams) | self._constants
+      )
+    trained = self._train(
+        self._params, algorithm, seed, on_step, hardship=hardship
+    )
     if trained.diverged:
       return Outcome(trained.diverged, {}, trained.curve)
     metrics = self._evaluate(trained.params, seed, split)
+    if not metrics:
+      return Outcome("", {}, trained.curve)
     last = {name: trained.curve[name][-1] for name in ("entropy", "kl")}
     return Outcome("", metrics | last, trained.curve)
 
@@ -170,15 +241,47 @@ class Laboratory:
       with contextlib.suppress(_StepDoneError):
         self._train(self._params, algorithm, 0, stop)
 
+    score = functools.partial(self.score_base, arithmetic.Split.SEARCH, 0)
+    programs = {self._evaluate: score, self._train: train_one_step}
+    cold = {f: run for f, run in programs.items() if f not in self._warm}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-      split = arithmetic.Split.SEARCH
-      jobs = [
-          pool.submit(self.score_base, split, 0),
-          pool.submit(train_one_step),
-      ]
+      jobs = [pool.submit(run) for run in cold.values()]
     for job in jobs:
       job.result()
+    self._warm.extend(cold)
 
 
 class _StepDoneError(Exception):
   """Ends training after its first step."""
+
+
+class Laboratories:
+  """The laboratories of a campaign, each made when it is first needed.
+
+  Safe to use from several threads.
+  """
+
+  def __init__(self, make: Callable[[str, budgets.Budget], Laboratory]):
+    self._make = make
+    self._made: dict[tuple[str, str], Laboratory] = {}
+    self._lock = threading.Lock()
+
+  def at(self, setting: Setting) -> Laboratory:
+    """The laboratory of a setting.
+
+    Raises:
+      ValueError: if there is no such budget.
+      FileNotFoundError: if there is no such base.
+    """
+    with self._lock:
+      return self._find(setting.base, setting.budget)
+
+  def _find(self, base: str, name: str) -> Laboratory:
+    if (base, name) not in self._made:
+      variation = variations.read(name)
+      if variation is None:
+        made = self._make(base, budgets.named(name))
+      else:
+        made = self._find(base, variation.budget).varied(variation)
+      self._made[base, name] = made
+    return self._made[base, name]

@@ -4,7 +4,7 @@ What a twin would have shown is shown by its original, which is measured with
 one more seed for each of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from poise_jax.archive import records
 from poise_jax.candidates import artifact, fingerprint, verification
@@ -39,23 +39,25 @@ def find(
 def replicas(
     fresh: Sequence[records.Candidate],
     candidates: Sequence[records.Candidate],
-    planned: Callable[[records.Candidate], int],
 ) -> Iterator[tuple[records.Candidate, int]]:
   """For each twin its original, and the seed to measure that one with.
 
-  A function of what is stored, so that a resumed search plans the same.
+  A function of what is stored, so that a resumed search plans the same. The
+  seeds are none that a race uses, and shared by all originals, so that the
+  root's runs beside them are too.
 
   Args:
     fresh: candidates of a round, twins among them.
     candidates: all of the campaign.
-    planned: how many seeds, from 0, a candidate gets without twins.
   """
   by_id = {candidate.id: candidate for candidate in candidates}
   for twin in (c for c in fresh if c.twin_of is not None):
-    original = by_id[twin.twin_of]
     siblings = [c for c in candidates if c.twin_of == twin.twin_of]
     earlier = sum(c.index < twin.index for c in siblings)
-    yield original, planned(original) + earlier
+    yield by_id[twin.twin_of], FIRST_SEED + earlier
+
+
+FIRST_SEED = 100
 
 
 def _alike(packed: bytes | None, other: records.Candidate) -> bool:

@@ -27,6 +27,7 @@ _SYMBOLS = {
     "root": "square",
     "baseline": "square-open",
     "canary": "diamond",
+    "clone": "diamond-open",
     "generated": "circle",
 }
 _FAILED_SYMBOLS = {
@@ -34,6 +35,7 @@ _FAILED_SYMBOLS = {
     "twin": "asterisk-open",
     "diverged": "triangle-down-open",
     "pending": "circle-open",
+    "dropped": "square-open",
 }
 _SHOWN_CURVES = 4
 

@@ -15,7 +15,7 @@ from plotly import graph_objects as go
 from plotly import offline
 
 from poise_jax.archive import records, store
-from poise_jax.discovery import leaderboard
+from poise_jax.discovery import conclusions, leaderboard
 from poise_jax.report import claims, figures
 
 _CSS = """
@@ -70,6 +70,7 @@ def write(
       archive.candidates(campaign_id),
       archive.evaluations(campaign_id),
       archive.reflections(campaign_id),
+      archive.decisions(campaign_id),
   )
   folder = pathlib.Path(out_dir)
   folder.mkdir(parents=True, exist_ok=True)
@@ -97,8 +98,10 @@ def render(
     candidates: Sequence[records.Candidate],
     evaluations: Sequence[records.Evaluation],
     reflections: Sequence[records.Reflection],
+    decisions: Sequence[records.Decision] = (),
 ) -> str:
   """Renders the page as text."""
+  candidates = [c for c in candidates if c.role != "variant"]
   standings = leaderboard.rank(campaign, candidates, evaluations)
   basis = claims.basis(campaign, evaluations)
   record_of = {candidate.id: candidate for candidate in candidates}
@@ -112,6 +115,7 @@ def render(
       _header(campaign, standings, basis),
       "<h2>Result</h2>",
       _claims(claims.result(standings, basis)),
+      *_concluded(conclusions.of(decisions)),
       "<h2>Canaries</h2>",
       _claims(claims.canaries(standings)),
       "<h2>Leaderboard</h2>",
@@ -121,7 +125,8 @@ def render(
       _figure("bars", figures.leaderboard_bars(standings)),
       "<h2>Evolution</h2>",
       '<p class="note">Square: root (hollow: baseline). Diamond: canary. Cross: rejected by'
-      " verification. Star: twin of another. Hollow: diverged (triangle) or pending (circle).</p>",
+      " verification. Star: twin of another. Hollow: diverged (triangle), pending (circle) or"
+      " dropped on a cheaper budget (square).</p>",
       _figure("tree", figures.evolution_tree(candidates, standings)),
       "<h2>Frontier by depth</h2>",
       f'<p class="note">{_escape(basis)}.</p>',
@@ -146,6 +151,13 @@ def render(
 
 def _escape(value: object) -> str:
   return html.escape(str(value), quote=True)
+
+
+def _concluded(lines: Sequence[str]) -> list[str]:
+  """What fresh seeds said, if the campaign is over."""
+  if not lines:
+    return []
+  return ["<h2>Confirmed</h2>", _claims(lines)]
 
 
 def _claims(sentences: Iterable[str]) -> str:

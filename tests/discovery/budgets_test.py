@@ -5,11 +5,15 @@ import dataclasses
 import pytest
 
 from poise_jax.discovery import budgets
+from poise_jax.evaluation import suite
 from poise_jax.tasks import arithmetic
 
 
 def test_names_lead_to_their_budgets():
-  assert list(budgets.ALL) == ["quick", "standard", "confirm"]
+  assert list(budgets.ALL) == [
+      *("smoke", "quarter"),
+      *("quick", "standard", "confirm"),
+  ]
   for name in budgets.ALL:
     assert budgets.named(name).name == name
 
@@ -25,7 +29,7 @@ def test_sizes_allow_what_every_budget_promises(name):
   # Splits must hold enough distinct problems of the smallest set.
   for problem_set in arithmetic.SUITE:
     sampled = problem_set.metric == "pass_at_k"
-    sizes = budget.evaluate
+    sizes = budget.evaluate or suite.SuiteConfig(1, 1)
     count = sizes.sampled_problems if sampled else sizes.greedy_problems
     found = arithmetic.problems_of(problem_set, arithmetic.Split.SEARCH, count)
     assert len({problem.prompt for problem in found}) == count
@@ -41,5 +45,7 @@ def test_each_rung_costs_more_than_the_one_before():
 
   costs = [cost(budget) for budget in budgets.ALL.values()]
   assert costs == sorted(set(costs))
-  sizes = [dataclasses.astuple(b.evaluate) for b in budgets.ALL.values()]
+  scored = [b.evaluate for b in budgets.ALL.values() if b.evaluate]
+  assert len(scored) == len(costs) - 1
+  sizes = [dataclasses.astuple(evaluate) for evaluate in scored]
   assert sizes == sorted(sizes)

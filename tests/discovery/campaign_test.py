@@ -13,6 +13,7 @@ from poise_jax.candidates import (
     verification,
 )
 from poise_jax.candidates import jail as jail_lib
+from poise_jax.discovery import admission
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery import progress as progress_lib
 from poise_jax.tasks import arithmetic
@@ -80,25 +81,15 @@ def progress():
 
 
 @pytest.fixture
-def made(opened, shared, laboratory, jail, progress):
+def made(campaigns, progress):
   """Makes a campaign in the archive of this name."""
-
-  def make(name, workers=2):
-    archive = opened(name)
-    return campaign_lib.Campaign(
-        campaign_lib.enter(archive, "test", {"budget": "tiny"}),
-        archive=archive,
-        laboratory=laboratory,
-        jail=jail,
-        progress=progress,
-        workers=workers,
-    )
-
-  return make
+  return lambda name, workers=2: campaigns(
+      name, progress=progress, workers=workers
+  )
 
 
 def _draft(name, source=None, parents=(), role="generated"):
-  return campaign_lib.Draft(
+  return admission.Draft(
       name=name,
       role=role,
       generation=0,
@@ -158,29 +149,6 @@ def test_a_twin_is_refused_but_another_constant_is_no_twin(made):
   assert campaign.admit(2, _draft("tuned", tuned)).accepted
 
 
-def test_an_original_is_measured_once_more_for_each_twin(made, progress, tiny):
-  campaign = made("a")
-  source = catalog.source("grpo")
-  root = campaign.admit(0, _draft("grpo", role="root"))
-  other = campaign.admit(1, _draft("dapo"))
-  copies = [
-      campaign.admit(i, _draft(f"copy{i}", source + "#" * i)) for i in (2, 3)
-  ]
-  assert [c.twin_of for c in copies] == [root.id, root.id]
-  campaign.evaluate([root], 2, SEARCH)
-  progress.steps = 0
-  campaign.evaluate([other, *copies], 1, SEARCH)
-  campaign.replicate([other, *copies], lambda candidate: 2, SEARCH)
-  assert [run.seed for run in campaign.evaluations(root)] == [0, 1, 2, 3]
-  assert [run.seed for run in campaign.evaluations(other)] == [0]
-  assert not any(campaign.evaluations(copy) for copy in copies)
-  # One trial for each of the three, whoever was trained in it.
-  assert progress.steps == 3 * tiny.train.steps
-  before = campaign.archive.digest(campaign.id)
-  made("a").replicate([other, *copies], lambda candidate: 2, SEARCH)
-  assert campaign.archive.digest(campaign.id) == before
-
-
 def test_a_canary_need_not_learn_but_a_candidate_must(made):
   campaign = made("a")
   canary = campaign.admit(0, _draft("sign_flipped", role="canary"))
@@ -220,7 +188,7 @@ def test_half_a_surrogate_pair_is_stored_as_a_question_mark(made):
   assert refused.source == "x = '?'" and not refused.accepted
 
 
-def test_a_loss_of_fixed_group_size_is_made_for_this_budget(made, tiny):
+def test_a_loss_of_fixed_group_size_is_made_for_this_budget(made, tiny, wanted):
   # Pairs within a group: cannot be traced with a group of unknown size.
   source = """HPARAMS = {}
 def init(hparams):
@@ -237,19 +205,19 @@ def loss(hparams, state, batch):
   assert candidate.accepted, candidate.findings
   shapes = artifact.read(candidate.artifact).metadata.shapes
   assert shapes["G"] == tiny.train.group_size == 4
-  campaign.evaluate([candidate], 1, SEARCH)
+  campaign.measure(wanted([candidate], 1))
   (run,) = campaign.evaluations(candidate)
   assert run.outcome == "scored"
 
 
 def test_every_accepted_candidate_gets_every_seed_once(
-    made, progress, laboratory, tiny
+    made, progress, laboratory, tiny, wanted
 ):
   campaign = made("a")
   names = ("grpo", "dapo")
   accepted = [campaign.admit(i, _draft(name)) for i, name in enumerate(names)]
   refused = campaign.admit(2, _draft("bad", "import os"))
-  campaign.evaluate([*accepted, refused], 2, SEARCH)
+  campaign.measure(wanted([*accepted, refused], 2))
   for candidate in accepted:
     runs = campaign.evaluations(candidate)
     assert [run.seed for run in runs] == [0, 1]
@@ -258,31 +226,31 @@ def test_every_accepted_candidate_gets_every_seed_once(
       assert (run.budget, run.split) == ("tiny", "search")
       assert run.started_at <= run.finished_at
   assert campaign.evaluations(refused) == []
-  assert progress.steps == 3 * 2 * tiny.train.steps
+  assert progress.steps == 2 * 2 * tiny.train.steps
   # Seed by seed.
   trials = [c for c, stage in progress.stages if stage.startswith("train")]
   assert sorted(trials[:2]) == sorted(trials[2:]) == ["dapo", "grpo"]
   before = campaign.archive.digest(campaign.id)
   progress.stages.clear()
-  made("a").evaluate([*accepted, refused], 2, SEARCH)
+  made("a").measure(wanted([*accepted, refused], 2))
   assert progress.stages == []
   assert campaign.archive.digest(campaign.id) == before
 
 
-def test_the_best_so_far_is_no_canary(made, progress):
+def test_the_best_so_far_is_no_canary(made, progress, wanted):
   campaign = made("a", workers=1)
   planted = [
       campaign.admit(0, _draft("zero_gradient", role="canary")),
       campaign.admit(1, _draft("grpo", role="root")),
   ]
-  campaign.evaluate(planted, 1, SEARCH)
+  campaign.measure(wanted(planted, 1))
   assert {name for name, _ in progress.bests} == {"grpo"}
   (run,) = campaign.evaluations(planted[1])
   assert progress.bests[-1] == ("grpo", run.metrics["overall"])
 
 
 def test_a_diverged_trial_is_stored_and_counted_to_its_end(
-    made, progress, laboratory, tiny, monkeypatch
+    made, progress, laboratory, tiny, monkeypatch, wanted
 ):
   source = catalog.source("grpo").replace(
       "  return loss, state, metrics",
@@ -295,7 +263,7 @@ def test_a_diverged_trial_is_stored_and_counted_to_its_end(
   campaign = made("a")
   candidate = campaign.admit(0, _draft("late", source))
   assert candidate.accepted, candidate.findings
-  campaign.evaluate([candidate], 1, SEARCH)
+  campaign.measure(wanted([candidate], 1))
   (run,) = campaign.evaluations(candidate)
   assert (run.outcome, run.metrics) == ("diverged", {})
   assert run.reason == "non-finite loss at step 1"
@@ -303,47 +271,62 @@ def test_a_diverged_trial_is_stored_and_counted_to_its_end(
   assert progress.bests == []
 
 
-def test_a_loss_that_cannot_be_run_has_diverged(
-    made, progress, tiny, laboratory, monkeypatch
+@pytest.mark.parametrize("role", ["generated", "variant"])
+def test_a_proposed_loss_that_cannot_be_run_has_diverged(
+    made, progress, tiny, laboratory, monkeypatch, wanted, role
 ):
   def run(algorithm, split, seed, on_step):
-    raise jax.errors.JaxRuntimeError("no memory at 0x7f0012")
+    raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: at 0x7f0012")
 
   monkeypatch.setattr(laboratory, "run", run)
   campaign = made("a")
-  candidate = campaign.admit(0, _draft("grpo"))
-  campaign.evaluate([candidate], 1, SEARCH)
+  candidate = campaign.admit(0, _draft("grpo", role=role))
+  campaign.measure(wanted([candidate], 1))
   (run,) = campaign.evaluations(candidate)
   assert (run.outcome, run.metrics, run.curve) == ("diverged", {}, {})
   assert run.reason.endswith("size of training: JaxRuntimeError")
   assert progress.steps == tiny.train.steps
 
 
-def test_workers_do_not_change_what_is_stored(made):
+@pytest.mark.parametrize(
+    ("role", "message"),
+    [
+        ("generated", "RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"),
+        ("root", "INVALID_ARGUMENT: of our own making"),
+    ],
+)
+def test_a_fault_of_the_machine_or_of_ours_is_no_result(
+    made, laboratory, monkeypatch, wanted, role, message
+):
+  def run(algorithm, split, seed, on_step):
+    raise jax.errors.JaxRuntimeError(message)
+
+  monkeypatch.setattr(laboratory, "run", run)
+  campaign = made("a")
+  candidate = campaign.admit(0, _draft("grpo", role=role))
+  with pytest.raises(jax.errors.JaxRuntimeError, match=message[:16]):
+    campaign.measure(wanted([candidate], 1))
+  assert campaign.evaluations(candidate) == []
+
+
+def test_a_conclusion_is_drawn_once(made):
+  campaign = made("a")
+  drawn = campaign.decide("plan", "trials", lambda: {"b": (1, 2), "a": 3})
+  assert drawn == {"a": 3, "b": [1, 2]}
+  again = made("a").decide("plan", "trials", lambda: pytest.fail("again"))
+  assert again == drawn and list(again) == ["a", "b"]
+  assert made("a").decide("plan", "cost", lambda: {"c": 4}) == {"c": 4}
+
+
+def test_workers_do_not_change_what_is_stored(made, wanted):
   digests = set()
   for workers in (1, 3):
     campaign = made(f"workers{workers}", workers)
     names = ("grpo", "dapo")
     drafts = [campaign.admit(i, _draft(n)) for i, n in enumerate(names)]
-    campaign.evaluate(drafts, 2, SEARCH)
+    campaign.measure(wanted(drafts, 2))
     digests.add(campaign.archive.digest(campaign.id))
   assert len(digests) == 1
-
-
-def test_gain_is_the_mean_difference_over_common_seeds(made, make, laboratory):
-  campaign = made("a")
-  parent = campaign.admit(0, _draft("grpo"))
-  child = campaign.admit(1, _draft("dapo", parents=(parent.id,)))
-  assert campaign.gain(child, parent) is None
-  scores = {(0, 0): 40.0, (0, 1): 50.0, (1, 1): 53.5, (1, 0): 41.5, (0, 2): 9.0}
-  for (index, seed), overall in scores.items():
-    candidate = campaign.stored(index)
-    run = make.evaluation(index, seed, overall, candidate_id=candidate.id)
-    campaign.archive.add_evaluation(run)
-  assert campaign.gain(child, parent) == 2.5
-  evidence = campaign.evidence(child)
-  assert (evidence.id, evidence.name) == (child.id, "dapo")
-  assert [run.seed for run in evidence.evaluations] == [0, 1]
 
 
 def test_notes_are_kept(made):

@@ -3,9 +3,7 @@
 import pytest
 
 from poise_jax.archive import records
-from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery import canaries, trial
-from poise_jax.discovery import progress as progress_lib
 from poise_jax.tasks import arithmetic
 
 SEARCH = arithmetic.Split.SEARCH
@@ -58,22 +56,14 @@ class Fragile(Borrowed):
 
 
 @pytest.fixture
-def planted(opened, shared, jail):
+def planted(campaigns, wanted):
   """A campaign in this laboratory with root and canaries measured."""
 
   def plant(laboratory, seeds=1):
-    archive = opened("a")
-    campaign = campaign_lib.Campaign(
-        campaign_lib.enter(archive, "test", {"budget": "tiny"}),
-        archive=archive,
-        laboratory=laboratory,
-        jail=jail,
-        progress=progress_lib.Silent(),
-        workers=2,
-    )
+    campaign = campaigns(laboratory=laboratory)
     drafts = [canaries.draft(name) for name in NAMES]
     candidates = [campaign.admit(i, draft) for i, draft in enumerate(drafts)]
-    campaign.evaluate(candidates, seeds, SEARCH)
+    campaign.measure(wanted(candidates, seeds))
     return campaign, candidates
 
   return plant
@@ -108,7 +98,7 @@ def test_a_check_that_passed_is_not_repeated(planted, laboratory):
   campaign, candidates = planted(laboratory)
   canaries.check(campaign, candidates)
   digest = campaign.archive.digest(campaign.id)
-  campaign.laboratory = Skewed(laboratory)
+  campaign.laboratories = trial.Laboratories(lambda *_: Skewed(laboratory))
   canaries.check(campaign, candidates)
   assert campaign.archive.digest(campaign.id) == digest
 

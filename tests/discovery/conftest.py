@@ -10,6 +10,7 @@ import functools
 import jax
 import pytest
 
+from poise_jax.algorithms import catalog
 from poise_jax.archive import store
 from poise_jax.candidates import (
     artifact,
@@ -19,8 +20,13 @@ from poise_jax.candidates import (
     verification,
 )
 from poise_jax.candidates import jail as jail_lib
-from poise_jax.discovery import budgets, search, trial
+from poise_jax.discovery import admission, budgets, explaining, search, trial
+from poise_jax.discovery import campaign as campaign_lib
+from poise_jax.discovery import objective as objectives
+from poise_jax.discovery import progress as progress_lib
+from poise_jax.discovery import worth as worths
 from poise_jax.evaluation import suite
+from poise_jax.tasks import arithmetic
 from poise_jax.training import config
 
 
@@ -109,6 +115,90 @@ def shared(monkeypatch, tiny, laboratory, jail, verify, load):
   monkeypatch.setattr(artifact, "load", load)
 
 
+HOME = trial.Setting("tiny", arithmetic.Split.SEARCH)
+
+
+@pytest.fixture
+def campaigns(opened, shared, laboratory, jail):
+  """Makes a campaign in the archive of this name, in some laboratory."""
+
+  def make(name="a", *, laboratory=laboratory, progress=None, workers=2):
+    archive = opened(name)
+    return campaign_lib.Campaign(
+        campaign_lib.enter(archive, "test", {"budget": "tiny"}),
+        archive=archive,
+        laboratories=trial.Laboratories(lambda base, budget: laboratory),
+        home=HOME,
+        jail=jail,
+        progress=progress or progress_lib.Silent(),
+        workers=workers,
+    )
+
+  return make
+
+
+class Scripted(trial.Laboratory):
+  """Trains nothing: what a run scores is a function of name, split and seed."""
+
+  def __init__(self, laboratory, overall):
+    self.__dict__.update(vars(laboratory))
+    self._overall = overall
+    self.runs = []
+
+  def run(self, algorithm, split, seed, on_step=lambda step: None):
+    self.runs.append((algorithm.name, split, seed))
+    overall = self._overall(algorithm.name, split, seed)
+    if overall is None:
+      return trial.Outcome("non-finite loss at step 1", {}, {})
+    metrics = {"overall": overall, "response_length": 20.0}
+    return trial.Outcome("", metrics, {"entropy": [0.3], "kl": [0.1]})
+
+  def warm_up(self, algorithm):
+    pass
+
+
+@pytest.fixture
+def scripted(campaigns, laboratory):
+  """A campaign whose runs score what a function says, and its root."""
+
+  def make(overall, names=("grpo",), **options):
+    at_work = Scripted(laboratory, overall)
+    campaign = campaigns(laboratory=at_work, workers=1, **options)
+    for index, name in enumerate(names):
+      campaign.admit(
+          index,
+          admission.Draft(
+              name=name,
+              role="generated" if index else "root",
+              generation=int(index > 0),
+              parents=(f"{campaign.id}-000",) if index else (),
+              source=catalog.source(name),
+              mechanisms={},
+              rationale="",
+          ),
+      )
+    assert all(c.accepted for c in campaign.candidates)
+    return campaign, at_work
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def plain_worth():
+  """Overall as it is."""
+  return worths.Worth(objectives.DEFAULT, {"overall": 50.0}, {})
+
+
+@pytest.fixture(scope="session")
+def wanted():
+  """Every seed below `seeds` of every candidate, at the tiny budget."""
+  return lambda candidates, seeds: [
+      trial.Measurement(candidate, seed, HOME)
+      for seed in range(seeds)
+      for candidate in candidates
+  ]
+
+
 @pytest.fixture(scope="session")
 def tiny_config():
   """Makes a campaign of two rounds of two, each field replaceable."""
@@ -122,6 +212,12 @@ def tiny_config():
       parents=2,
       children=2,
       child_seeds=1,
+      max_seeds=2,
+      rungs=(),
+      confirm_budget="tiny",
+      confirm_seeds=2,
+      sealed_seeds=1,
+      explain=explaining.Plan(ablation_trials=0, settings=0, hard_seeds=0),
       workers=2,
   )
 

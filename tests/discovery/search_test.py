@@ -6,11 +6,20 @@ import sqlite3
 import pytest
 
 from poise_jax.archive import store
+from poise_jax.discovery import (
+    budgets,
+    canaries,
+    clones,
+    grammar,
+    leaderboard,
+    search,
+    trial,
+)
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import canaries, grammar, leaderboard, search, trial
 from poise_jax.discovery import progress as progress_lib
 
-PLANTED = ("grpo", *canaries.NAMES, "dapo")
+PLANTED = ("grpo", *canaries.NAMES, *clones.NAMES, "dapo")
+FIRST = len(PLANTED)  # index of the first that was generated
 
 
 def _tables(path):
@@ -47,17 +56,24 @@ def whole(reference, shared, tiny_config):
 def test_a_campaign_has_all_its_parts(whole, tiny_config):
   archive, campaign_id = whole
   config = tiny_config()
-  assert archive.campaign(campaign_id).config["budget_sizes"]["name"] == "tiny"
+  sizes = archive.campaign(campaign_id).config["budget_sizes"]
+  assert sizes["tiny"]["name"] == "tiny"
   candidates = archive.candidates(campaign_id)
-  assert [c.index for c in candidates] == list(range(8))
-  assert tuple(c.name for c in candidates[:4]) == PLANTED
+  assert [c.index for c in candidates] == list(range(FIRST + 4))
+  assert tuple(c.name for c in candidates[:FIRST]) == PLANTED
   roles = [c.role for c in candidates]
-  assert roles[:4] == ["root", "canary", "canary", "baseline"]
-  assert set(roles[4:]) == {"generated"}
-  assert [c.generation for c in candidates] == [0, 0, 0, 0, 1, 1, 2, 2]
+  assert roles[:3] == ["root", "canary", "canary"]
+  assert roles[3:FIRST] == ["clone", "clone", "baseline"]
+  assert set(roles[FIRST:]) == {"generated"}
+  assert [c.generation for c in candidates[FIRST:]] == [1, 1, 2, 2]
+  assert {c.generation for c in candidates[:FIRST]} == {0}
   noted = {r.candidate_id for r in archive.reflections(campaign_id)}
   assert noted == {c.id for c in candidates}
-  assert len(archive.evaluations(campaign_id)) == config.trials == 8
+  assert len(archive.evaluations(campaign_id)) >= config.planted + 4
+  stages = {decision.stage for decision in archive.decisions(campaign_id)}
+  assert {"race", "selection"} <= stages
+  raced = {d.subject for d in archive.decisions(campaign_id, "race")}
+  assert raced == {c.id for c in candidates[FIRST:] if c.accepted}
 
 
 def test_only_the_root_and_its_descendants_are_bred(whole, tiny_config):
@@ -67,9 +83,10 @@ def test_only_the_root_and_its_descendants_are_bred(whole, tiny_config):
   assert (first.generation, second.generation) == (1, 2)
   assert first.parents == (root.id,) == tuple(first.terms)
   # Canaries and baselines are not even considered.
-  assert set(second.terms) == {root.id, candidates[4].id, candidates[5].id}
+  born = {candidate.id for candidate in candidates[FIRST : FIRST + 2]}
+  assert set(second.terms) == {root.id, *born}
   assert 1 <= len(second.parents) <= tiny_config().parents
-  for child in candidates[4:]:
+  for child in candidates[FIRST:]:
     chosen = first if child.generation == 1 else second
     assert child.parents[0] in chosen.parents
     assert set(child.parents) <= set(chosen.parents)
@@ -85,7 +102,7 @@ def test_every_child_is_paired_with_the_root(whole):
 
   for candidate in archive.candidates(campaign_id):
     if candidate.accepted:
-      assert seen(candidate) == seen(root) == {("tiny", "search", 0)}
+      assert ("tiny", "search", 0) in seen(candidate) <= seen(root)
   note = {r.candidate_id: r for r in archive.reflections(campaign_id)}[last.id]
   assert root.id in note.data["versus"]
 
@@ -120,7 +137,8 @@ def test_a_finished_campaign_is_left_as_it_is(whole, tiny, tiny_config):
   assert search.run(tiny_config(), archive, noting) == campaign_id
   assert archive.digest(campaign_id) == digest
   assert noting.stages == set()
-  assert noting.steps == tiny_config().trials * tiny.train.steps
+  trials = len(archive.evaluations(campaign_id))
+  assert noting.steps >= trials * tiny.train.steps
 
 
 class PowerCutError(Exception):
@@ -133,11 +151,17 @@ class Mortal(store.Archive):
   limit = 0
 
   def total(self):
-    found = self.campaigns()
-    for campaign in self.campaigns():
-      found += self.candidates(campaign.id) + self.evaluations(campaign.id)
-      found += self.reflections(campaign.id) + self.selections(campaign.id)
-    return len(found)
+    return total(self)
+
+
+def total(archive):
+  """Records in an archive."""
+  found = archive.campaigns()
+  for campaign in archive.campaigns():
+    found += archive.candidates(campaign.id) + archive.evaluations(campaign.id)
+    found += archive.reflections(campaign.id) + archive.selections(campaign.id)
+    found += archive.decisions(campaign.id)
+  return len(found)
 
 
 def _until_the_limit(name):
@@ -149,7 +173,10 @@ def _until_the_limit(name):
   return add
 
 
-for _kind in ("campaign", "candidate", "evaluation", "reflection", "selection"):
+for _kind in (
+    *("campaign", "candidate", "evaluation"),
+    *("reflection", "selection", "decision"),
+):
   setattr(Mortal, f"add_{_kind}", _until_the_limit(f"add_{_kind}"))
 
 
@@ -167,9 +194,7 @@ def test_cut_off_before_every_single_write_it_ends_the_same(
       assert mortal.total() == cuts
       cuts += 1
   assert mortal.digest(campaign_id) == archive.digest(campaign_id)
-  # Campaign, 2 selections, and of 8 candidates the record, the evaluation and
-  # the reflection.
-  assert mortal.total() == cuts == 27
+  assert mortal.total() == cuts == total(archive) > 33
 
 
 @pytest.mark.parametrize(
@@ -193,27 +218,17 @@ def test_another_configuration_of_that_name_is_refused(
 
 
 def test_a_budget_of_other_size_is_another_configuration(
-    whole, tiny, tiny_config, laboratory, monkeypatch
+    whole, tiny, tiny_config, monkeypatch
 ):
   archive, _ = whole
   train = dataclasses.replace(tiny.train, learning_rate=3e-3)
-  monkeypatch.setattr(
-      laboratory, "budget", dataclasses.replace(tiny, train=train)
-  )
+  changed = dataclasses.replace(tiny, train=train)
+  monkeypatch.setitem(budgets.ALL, "tiny", changed)
   with pytest.raises(
       campaign_lib.ResumeError,
-      match=r"budget_sizes.train.learning_rate \(archive: 0.001, now: 0.003\)",
+      match=r"budget_sizes.tiny.train.learning_rate \(archive: 0.001, now: 0.003\)",
   ):
     search.run(tiny_config(), archive)
-
-
-def test_workers_are_no_part_of_the_identity(laboratory, tiny_config):
-  one, two = (
-      search.identity(tiny_config(workers=n), laboratory) for n in (1, 2)
-  )
-  assert one == two
-  assert one["base_sha256"] == laboratory.base_sha256
-  assert one["versions"] == laboratory.versions
 
 
 def test_refused_and_twin_candidates_are_kept_and_the_search_goes_on(
@@ -225,7 +240,11 @@ def test_refused_and_twin_candidates_are_kept_and_the_search_goes_on(
     proposal = propose(rng, parents, *args, index=index, **kwargs)
     root = archive.candidates(archive.campaigns()[0].id)[0]
     twin = root.source + "\n# In other words.\n"
-    sources = {4: "import os\n", 5: twin, 6: "import sys\n"}
+    sources = {
+        FIRST: "import os\n",
+        FIRST + 1: twin,
+        FIRST + 2: "import sys\n",
+    }
     source = sources.get(index, proposal.source)
     return dataclasses.replace(proposal, source=source)
 
@@ -234,25 +253,26 @@ def test_refused_and_twin_candidates_are_kept_and_the_search_goes_on(
   campaign_id = search.run(tiny_config(), archive)
   candidates = archive.candidates(campaign_id)
   notes = {r.candidate_id: r for r in archive.reflections(campaign_id)}
-  for index, rule in ((4, "construct"), (5, "twin"), (6, "construct")):
-    refused = candidates[index]
+  for index, rule in enumerate(("construct", "twin", "construct")):
+    refused = candidates[FIRST + index]
     assert not refused.accepted and refused.artifact is None
     assert rule in [f["rule"] for f in refused.findings]
     assert archive.evaluations(campaign_id, refused.id) == []
-    assert notes[refused.id].text.startswith("Rejected before training.")
+    words = "Not trained: it" if rule == "twin" else "Rejected before training."
+    assert notes[refused.id].text.startswith(words)
     assert rule in notes[refused.id].data["rules"]
-  assert candidates[5].twin_of == candidates[0].id
-  # The root was planned with one seed, and gets another one for its twin.
+  assert candidates[FIRST + 1].twin_of == candidates[0].id
+  # The root gets a seed of its own for its twin.
   runs = archive.evaluations(campaign_id, candidates[0].id)
-  assert [run.seed for run in runs] == [0, 1]
-  twin = candidates[5].findings[-1]["message"]
+  assert [run.seed for run in runs if run.split == "search"][-1] == 100
+  twin = candidates[FIRST + 1].findings[-1]["message"]
   assert twin == "compiles to the same program as grpo"
   # The next round starts from the root, and is measured.
   assert archive.selections(campaign_id)[1].parents == (candidates[0].id,)
-  assert [c.generation for c in candidates[6:]] == [2, 2]
-  assert archive.evaluations(campaign_id, candidates[7].id)
+  assert [c.generation for c in candidates[FIRST + 2 :]] == [2, 2]
+  assert archive.evaluations(campaign_id, candidates[FIRST + 3].id)
   board = leaderboard.standings(archive, campaign_id)
-  assert [s.status for s in board] == ["scored"] * 5 + [
+  assert [s.status for s in board] == ["scored"] * 7 + [
       "rejected",
       "twin",
       "rejected",
@@ -284,40 +304,3 @@ def test_a_canary_ends_the_search_before_any_candidate_is_made(
   # And again, when the same command is given again.
   with pytest.raises(canaries.CanaryError):
     search.run(tiny_config(), archive)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"root": "ppo"}, "`root` must be one of .*, got 'ppo'"),
-        ({"budget": "huge"}, "`budget` must be one of .*, got 'huge'"),
-        ({"baselines": ("ppo",)}, "`baselines` must be .*, got 'ppo'"),
-        ({"baselines": ("dapo", "dapo")}, "`baselines` must not repeat"),
-        ({"baselines": ("grpo",)}, "`baselines` must not repeat the root"),
-        ({"baselines": ("sign_flipped",)}, "`baselines` must not .* a canary"),
-        ({"seed": -1}, "`seed` must be at least 0, got -1"),
-        ({"root_seeds": 0}, "`root_seeds` must be at least 1, got 0"),
-        ({"rounds": -1}, "`rounds` must be at least 0, got -1"),
-        ({"parents": 0}, "`parents` must be at least 1, got 0"),
-        ({"children": 0}, "`children` must be at least 1, got 0"),
-        ({"child_seeds": 0}, "`child_seeds` must be at least 1, got 0"),
-        ({"workers": 0}, "`workers` must be at least 1, got 0"),
-        ({"child_seeds": 4}, "`child_seeds` must not exceed .* 4 and 3"),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
-)
-def test_a_wrong_field_is_named(opened, changes, words):
-  config = search.SearchConfig(**changes)
-  with pytest.raises(ValueError, match=words):
-    config.checked()
-  archive = opened("untouched")
-  with pytest.raises(ValueError, match=words):
-    search.run(config, archive)
-  assert archive.campaigns() == []
-
-
-def test_a_sound_configuration_is_returned():
-  config = search.SearchConfig(baselines=("dapo", "rloo"))
-  assert config.checked() is config
-  # (1 + 2 canaries + 2 baselines) * 3 seeds + 3 rounds * 3 children * 2 seeds
-  assert config.trials == 33

@@ -11,7 +11,7 @@ import pytest
 from poise_jax import types
 from poise_jax.algorithms import catalog
 from poise_jax.archive import records
-from poise_jax.discovery import trial
+from poise_jax.discovery import budgets, trial, variation
 from poise_jax.models import checkpoints
 from poise_jax.tasks import arithmetic
 
@@ -182,3 +182,82 @@ def test_warming_up_compiles_all_but_the_loss(laboratory):
   finally:
     jax.monitoring.unregister_event_duration_listener(count)
   assert compiled == ["jit(differentiate)"]
+
+
+class TestVaried:
+  """A laboratory with something changed, and what it shares."""
+
+  @pytest.fixture
+  def laboratories(self, laboratory, tiny, monkeypatch):
+    monkeypatch.setitem(budgets.ALL, "tiny", tiny)
+    return trial.Laboratories(lambda base, budget: laboratory)
+
+  @pytest.fixture
+  def at(self, laboratories):
+    """The laboratory of a variation of the tiny budget."""
+
+    def at(**changes):
+      name = variation.Variation("tiny", **changes).name
+      return laboratories.at(trial.Setting(name, SEARCH))
+
+    return at
+
+  def test_each_is_made_once(self, at, laboratory):
+    assert at(lag=1) is at(lag=1)
+    assert at() is not laboratory
+    assert at().budget.name == "explain:tiny"
+
+  def test_keys_tell_variations_apart_and_say_what_changed(
+      self, at, laboratory, make
+  ):
+    candidate = make.candidate(3, "dapo", [0], hparams={"clip_eps": 0.2})
+    key = lambda lab: lab.key(candidate, SEARCH, 1)
+    constants = (("clip_eps", 0.4),)
+    varied = [key(at()), key(at(lag=1)), key(at(constants=constants))]
+    texts = {records.canonical_json(k) for k in [key(laboratory), *varied]}
+    assert len(texts) == 4
+    assert "variation" not in key(laboratory)
+    assert [k["variation"] for k in varied[:2]] == [{}, {"lag": 1}]
+    assert varied[2]["hparams"] == {"clip_eps": 0.4}
+    assert key(at(rate=0.5))["budget"]["train"]["learning_rate"] == 5e-4
+
+  def test_without_changes_a_trial_is_the_usual_one(self, at, outcomes):
+    grpo = catalog.make("grpo")
+    assert at().run(grpo, SEARCH, 0) == outcomes["grpo", 0]
+
+  def test_lag_errors_and_constants_compile_nothing(
+      self, at, outcomes, monkeypatch
+  ):
+    grpo = catalog.make("grpo")
+    at().run(grpo, SEARCH, 0)
+    compiled = []
+
+    def count(event, seconds, fun_name="", **details):
+      if event.endswith("backend_compile_duration"):
+        compiled.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+      found = {
+          name: at(**{name: value}).run(grpo, SEARCH, 0)
+          for name, value in {
+              "lag": 1,
+              "false_negative": 1.0,
+              "constants": (("clip_eps_low", 0.01),),
+          }.items()
+      }
+      at(lag=1).warm_up(grpo)
+    finally:
+      jax.monitoring.unregister_event_duration_listener(count)
+    assert compiled == []
+    usual = outcomes["grpo", 0].curve
+    assert usual["reward"][0] > 0 == found["false_negative"].curve["reward"][0]
+    for outcome in found.values():
+      # The first rollout is the same; what is made of it is not.
+      lengths = "completions/mean_length"
+      assert outcome.curve[lengths][0] == usual[lengths][0]
+      assert outcome.curve != usual
+
+  def test_a_name_that_is_none_is_refused(self, laboratories):
+    with pytest.raises(ValueError, match="`budget` must be one of"):
+      laboratories.at(trial.Setting("explain:huge", SEARCH))

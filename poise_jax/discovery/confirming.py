@@ -1,0 +1,149 @@
+"""Confirms the finalists of a campaign on what the search never saw.
+
+Fresh seeds, the CONFIRM split, the budget of the protocol. Those confirmed are
+asked once more from a second base policy, and scored once on the sealed split:
+with the first fresh seeds, beside the root, for the record and for no choice.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any, NamedTuple
+
+from poise_jax.archive import records
+from poise_jax.discovery import breakdown, confirmation, trial
+from poise_jax.discovery import campaign as campaign_lib
+from poise_jax.discovery import worth as worths
+from poise_jax.tasks import arithmetic
+
+# Stages of the decisions that are stored, by candidate.
+FIRST, SECOND, SEALED = "confirmation", "second base", "sealed"
+
+
+class Plan(NamedTuple):
+  """What is confirmed how.
+
+  Attributes:
+    protocol: of confirmations on the base policy of the search.
+    second_base: another base policy, asked of what was confirmed; empty for
+      none.
+    alpha: error probability of all first confirmations together, and again
+      of all second ones.
+    shares: of alpha, for each finalist in turn.
+    sealed_seeds: seeds scored on the sealed split.
+  """
+
+  protocol: confirmation.Protocol
+  second_base: str
+  alpha: float
+  shares: tuple[float, ...]
+  sealed_seeds: int
+
+
+def confirm(
+    campaign: campaign_lib.Campaign,
+    plan: Plan,
+    finalists: Sequence[str],
+    worth: worths.Worth,
+) -> tuple[str, ...]:
+  """Confirms finalists, in their order; ids of those that were confirmed.
+
+  What was found is stored: under `FIRST` and `SECOND` the findings, with the
+  claim that they support, and under `SEALED` the differences to the root.
+  """
+  protocol = plan.protocol
+  found = _confirm(campaign, plan, protocol, FIRST, finalists, worth)
+  held = confirmation.sealed_due(found)
+  if plan.second_base and held:
+    other = dataclasses.replace(protocol, base=plan.second_base)
+    _confirm(campaign, plan, other, SECOND, held, worth)
+  for name in held:
+    _seal(campaign, plan, name, worth)
+  return held
+
+
+def _confirm(
+    campaign: campaign_lib.Campaign,
+    plan: Plan,
+    protocol: confirmation.Protocol,
+    stage: str,
+    finalists: Sequence[str],
+    worth: worths.Worth,
+) -> dict[str, confirmation.Finding]:
+  """Confirms finalists from one base policy, and stores what was found."""
+  split = arithmetic.Split[protocol.split.upper()]
+  setting = trial.Setting(protocol.budget, split, protocol.base)
+  by_id = {candidate.id: candidate for candidate in campaign.candidates}
+
+  def run(name: str, seeds: tuple[int, ...]) -> tuple[list[float], str]:
+    return differences(campaign, by_id[name], seeds, setting, worth)
+
+  found = confirmation.confirm(
+      protocol, finalists, alpha=plan.alpha, shares=plan.shares, run=run
+  )
+  for name, finding in found.items():
+    data = finding._asdict() | {
+        "verdict": str(finding.verdict),
+        "claim": finding.claim,
+        "name": by_id[name].name,
+    }
+    campaign.decide(stage, name, lambda data=data: data)
+  return found
+
+
+def differences(
+    campaign: campaign_lib.Campaign,
+    candidate: records.Candidate,
+    seeds: Sequence[int],
+    setting: trial.Setting,
+    worth: worths.Worth,
+) -> tuple[list[float], str]:
+  """Candidate minus root by seed, and how the candidate broke down, if it did.
+
+  A seed on which the candidate broke down gives no difference.
+
+  Raises:
+    ValueError: if the root broke down.
+  """
+  root = campaign.candidates[0]
+  wanted = [
+      trial.Measurement(which, seed, setting)
+      for seed in seeds
+      for which in (candidate, root)
+  ]
+  runs = iter(campaign.measure(wanted))
+  gaps, broken = [], ""
+  for ours, theirs in zip(runs, runs, strict=True):
+    if theirs.outcome == "diverged":
+      raise ValueError(
+          f"the root {root.name} broke down with seed {theirs.seed} at budget"
+          f" {setting.budget} ({theirs.reason}): there is nothing to compare"
+          " with; choose another root, base or budget"
+      )
+    if fault := breakdown.find(ours.reason, ours.curve):
+      broken = broken or fault.detail
+    else:
+      gaps.append(worth.score(candidate, ours) - worth.score(root, theirs))
+  return gaps, broken
+
+
+def _seal(
+    campaign: campaign_lib.Campaign,
+    plan: Plan,
+    name: str,
+    worth: worths.Worth,
+) -> None:
+  """Scores a confirmed candidate and the root on the sealed split, once."""
+  by_id = {candidate.id: candidate for candidate in campaign.candidates}
+  protocol = plan.protocol
+  setting = trial.Setting(
+      protocol.budget, arithmetic.Split.SEALED, protocol.base
+  )
+  first = protocol.first_seed
+  seeds = range(first, first + plan.sealed_seeds)
+
+  def conclude() -> Mapping[str, Any]:
+    gaps, broken = differences(campaign, by_id[name], seeds, setting, worth)
+    mean = sum(gaps) / len(gaps) if gaps else None
+    return {"differences": gaps, "mean": mean, "breakdown": broken}
+
+  campaign.decide(SEALED, name, conclude)

@@ -1,0 +1,178 @@
+"""The plan of a campaign on this machine, and afterwards what became of it.
+
+What a trial takes is known from those of the root and its company, which are
+measured before the first candidate is made. Trials of other budgets take as
+long as the completions that they sample, score and learn from:
+
+    cost = steps · prompts · group · (2 + 3 epochs) + completions scored
+
+with 1 for sampling a completion, 1 for the reference policy and 3 for a forward
+and backward pass.
+"""
+
+from collections.abc import Mapping, Sequence
+import datetime
+
+from poise_jax.archive import records, store
+from poise_jax.discovery import budgets, canaries, plan, search_config
+from poise_jax.evaluation import suite
+from poise_jax.tasks import arithmetic
+
+
+def cost(budget: budgets.Budget) -> float:
+  """What a trial of a budget takes, in completions sampled."""
+  train = budget.train
+  learned = train.steps * train.prompts * train.group_size
+  scored = 0
+  if budget.evaluate is not None:
+    sampled = [s.metric == "pass_at_k" for s in arithmetic.SUITE]
+    sizes = budget.evaluate
+    scored = sum(sampled) * sizes.sampled_problems * suite.SAMPLES
+    scored += (len(sampled) - sum(sampled)) * sizes.greedy_problems
+  return float(learned * (2 + 3 * train.epochs) + scored)
+
+
+def seconds(
+    runs: Sequence[records.Evaluation], names: Sequence[str], workers: int
+) -> dict[str, float]:
+  """Wall seconds of a trial by budget, while all workers are busy.
+
+  Args:
+    runs: trials that were made.
+    names: of the budgets wanted.
+    workers: trials made at once.
+
+  Raises:
+    ValueError: if `runs` is empty.
+  """
+  if not runs:
+    raise ValueError("`runs` must hold a trial, to tell how long one takes")
+  spent = sum(
+      (run.finished_at - run.started_at).total_seconds() for run in runs
+  )
+  done = sum(cost(budgets.named(run.budget)) for run in runs)
+  each = spent / done / workers
+  return {name: each * cost(budgets.named(name)) for name in names}
+
+
+def make(
+    config: search_config.SearchConfig,
+    runs: Sequence[records.Evaluation],
+    *,
+    others: Sequence[plan.Line] = (),
+    rehearsals: int = 60,
+) -> plan.Plan:
+  """What the campaign will take from here on, and could find.
+
+  Args:
+    config: of the campaign.
+    runs: trials of the root and its company, the only ones so far.
+    others: further stages.
+    rehearsals: see `plan.make`.
+  """
+  race, confirmations = config.race, config.confirmations
+  names = [rung.budget for rung in race.rungs]
+  return plan.make(
+      plan.Workload(
+          rounds=config.rounds,
+          per_round=config.children,
+          seconds=seconds(
+              runs, [*names, config.confirm_budget], config.workers
+          ),
+      ),
+      race,
+      confirmations.protocol,
+      alpha=confirmations.alpha,
+      shares=confirmations.shares,
+      others=others,
+      rehearsals=rehearsals,
+      workers=config.workers,
+  )
+
+
+def spent(
+    config: search_config.SearchConfig,
+    candidates: Sequence[records.Candidate],
+    evaluations: Sequence[records.Evaluation],
+) -> dict[str, float]:
+  """Minutes by stage of the plan, of what was measured after the plan.
+
+  Verification leaves no times and is left out; so is what was planted.
+  """
+  by_id = {candidate.id: candidate for candidate in candidates}
+  stage_of = {rung.budget: rung.name for rung in config.race.rungs}
+  found: dict[str, float] = {}
+  for run in evaluations:
+    if run.split == "confirm":
+      stage = plan.CONFIRMATION
+    elif run.split != "search" or _is_planted(config, by_id, run):
+      continue
+    else:
+      stage = stage_of.get(run.budget, "other")
+    length = (run.finished_at - run.started_at).total_seconds()
+    found[stage] = found.get(stage, 0.0) + length / 60 / config.workers
+  return found
+
+
+def _is_planted(
+    config: search_config.SearchConfig,
+    by_id: Mapping[str, records.Candidate],
+    run: records.Evaluation,
+) -> bool:
+  candidate = by_id[run.candidate_id]
+  return (
+      candidate.index < config.planted
+      and run.budget == config.budget
+      and run.seed < config.planted_seeds(candidate)
+  )
+
+
+def steps(config: search_config.SearchConfig) -> int:
+  """Training steps of the whole campaign, roughly, for its progress.
+
+  As if every candidate got through all rungs, with the further seeds that the
+  rounds hand out, and one finalist were confirmed with the fewest seeds.
+  """
+  race, confirmations = config.race, config.confirmations
+  each = {name: budgets.named(name).train.steps for name in budgets.ALL}
+  once = len(canaries.NAMES) + 1  # those planted with one seed
+  planted = (config.planted - once) * config.root_seeds + once
+  climb = sum(rung.seeds * each[rung.budget] for rung in race.rungs)
+  candidates = config.rounds * config.children
+  total = planted * each[config.budget] + candidates * climb
+  total += config.rounds * race.extra * each[config.budget]
+  if config.finalists and candidates:
+    least = confirmations.protocol.least_seeds
+    total += 2 * least * each[config.confirm_budget]
+  return total
+
+
+def reviewed(
+    config: search_config.SearchConfig,
+    planned: plan.Plan,
+    archive: store.Archive,
+    campaign_id: str,
+    began: datetime.datetime,
+) -> list[str]:
+  """What the stages took, beside the plan; empty if they were mostly done.
+
+  Args:
+    config: of the campaign.
+    planned: its plan.
+    archive: where it is kept.
+    campaign_id: its id.
+    began: only what was measured since then counts; a campaign that was
+      continued cannot be compared with the plan of a whole one.
+  """
+  candidates = archive.candidates(campaign_id)
+  evaluations = archive.evaluations(campaign_id)
+  by_id = {candidate.id: candidate for candidate in candidates}
+  after = [e for e in evaluations if not _is_planted(config, by_id, e)]
+  if any(run.started_at < began for run in after):
+    return []
+  minutes = spent(config, candidates, after)
+  return ["Planned and actual minutes:"] + [
+      f"  {d.stage:16} {d.planned:6.1f} {d.actual:6.1f}"
+      for d in plan.compare(planned, minutes)
+      if d.stage != "verify"
+  ]

@@ -1,0 +1,85 @@
+"""Confirmations: fresh seeds, another split, and the sealed one once."""
+
+import numpy as np
+import pytest
+
+from poise_jax.discovery import confirmation, confirming
+from poise_jax.tasks import arithmetic
+
+Split = arithmetic.Split
+
+
+def _plan(**changes):
+  protocol = confirmation.Protocol(
+      "tiny", "embedded", least_seeds=4, max_seeds=6
+  )
+  plan = confirming.Plan(
+      protocol, second_base="", alpha=0.05, shares=(0.8, 0.2), sealed_seeds=2
+  )
+  return plan._replace(**changes)
+
+
+def _overall(gains):
+  def overall(name, split, seed):
+    if gains.get(name, 0.0) is None and seed == 1002:
+      return None
+    noise = np.sin(12.9898 * seed + len(name)) * 0.3
+    return 50.0 + (gains.get(name) or 0.0) + noise
+
+  return overall
+
+
+def _stored(campaign, stage):
+  found = campaign.archive.decisions(campaign.id, stage)
+  return {decision.subject: decision.data for decision in found}
+
+
+def test_one_that_holds_is_confirmed_and_sealed_once(scripted, plain_worth):
+  names = ("grpo", "dapo", "rloo")
+  campaign, laboratory = scripted(_overall({"dapo": 4.0, "rloo": 4.0}), names)
+  _, dapo, rloo = (c.id for c in campaign.candidates)
+  plan = _plan(second_base="another")
+  held = confirming.confirm(campaign, plan, (dapo, rloo), plain_worth)
+  assert held == (dapo,)  # One is enough.
+  found = _stored(campaign, confirming.FIRST)
+  assert set(found) == {dapo}
+  data = found[dapo]
+  assert (data["verdict"], data["name"]) == ("confirmed", "dapo")
+  assert 4 <= data["seeds"] <= 6
+  assert data["low"] > 0 and data["split"] == "confirm"
+  assert "on base embedded with budget tiny, split confirm" in data["claim"]
+  second = _stored(campaign, confirming.SECOND)[dapo]
+  assert second["base"] == "another"
+  sealed = _stored(campaign, confirming.SEALED)[dapo]
+  assert len(sealed["differences"]) == 2
+  assert sealed["mean"] == pytest.approx(4.0, abs=0.7)
+  splits = {split for _, split, _ in laboratory.runs}
+  assert splits == {Split.CONFIRM, Split.SEALED}
+  assert min(seed for *_, seed in laboratory.runs) == 1000
+  done = len(laboratory.runs)
+  assert confirming.confirm(campaign, plan, (dapo, rloo), plain_worth) == held
+  assert len(laboratory.runs) == done
+
+
+def test_one_that_does_not_hold_is_said_not_to_and_not_sealed(
+    scripted, plain_worth
+):
+  names = ("grpo", "dapo", "rloo")
+  campaign, laboratory = scripted(_overall({"dapo": 0.0, "rloo": None}), names)
+  _, dapo, rloo = (c.id for c in campaign.candidates)
+  assert not confirming.confirm(campaign, _plan(), (dapo, rloo), plain_worth)
+  found = _stored(campaign, confirming.FIRST)
+  assert found[dapo]["verdict"] == "not confirmed"
+  assert "broke down: non-finite loss" in found[rloo]["reason"]
+  assert found[dapo]["level"] == pytest.approx(0.04)
+  assert found[rloo]["level"] == pytest.approx(0.01)
+  assert _stored(campaign, confirming.SEALED) == {}
+  assert {split for _, split, _ in laboratory.runs} == {Split.CONFIRM}
+
+
+def test_a_root_that_breaks_down_ends_it(scripted, plain_worth):
+  campaign, _ = scripted(_overall({"grpo": None}), ("grpo", "dapo"))
+  with pytest.raises(ValueError, match="the root grpo broke down with seed"):
+    confirming.confirm(
+        campaign, _plan(), (campaign.candidates[1].id,), plain_worth
+    )

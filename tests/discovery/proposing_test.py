@@ -1,0 +1,159 @@
+"""Proposals: pure functions of what is stored, each made once."""
+
+import dataclasses
+
+import pytest
+
+from poise_jax.algorithms import catalog
+from poise_jax.discovery import (
+    admission,
+    briefing,
+    planting,
+    proposing,
+    scientists,
+)
+from poise_jax.discovery import genome as genomes
+
+
+@pytest.fixture
+def planted(campaigns, tiny_config):
+  """A campaign after planting, with its configuration."""
+  campaign, config = campaigns(), tiny_config()
+  planting.plant(campaign, config)
+  return campaign, config
+
+
+def test_children_are_made_once_in_turn_of_the_parents(planted):
+  campaign, config = planted
+  root = campaign.candidates[0]
+  children = proposing.make_children(campaign, config, 1, (root.id,))
+  assert [child.index for child in children] == [
+      config.planted + i for i in (0, 1)
+  ]
+  assert {child.parents[0] for child in children} == {root.id}
+  assert proposing.make_children(campaign, config, 1, (root.id,)) == children
+
+
+def test_what_failed_is_remembered_and_what_was_measured_counts(
+    planted, make, monkeypatch
+):
+  campaign, config = planted
+  root = campaign.candidates[0]
+  children = proposing.make_children(campaign, config, 1, (root.id,))
+  for child, gain in zip(children, (2.5, -9.0), strict=True):
+    assert child.accepted, child.findings
+    for which, overall in ((root, 40.0), (child, 40.0 + gain)):
+      run = make.evaluation(
+          which.index,
+          7,
+          overall,
+          budget="tiny",
+          candidate_id=which.id,
+          key={"base": campaign.laboratory.base_sha256},
+      )
+      campaign.archive.add_evaluation(run)
+  asked = {}
+
+  def propose(rng, parents, seen, **given):
+    asked.update(given, parents=parents, draw=rng.random())
+    raise InterruptedError
+
+  monkeypatch.setattr(proposing.grammar, "propose", propose)
+  for _ in range(2):
+    with pytest.raises(InterruptedError):
+      proposing.make_children(campaign, config, 2, (children[0].id,))
+    draw = asked.setdefault("first", asked["draw"])
+  assert draw == asked["draw"]
+  (parent,) = asked["parents"]
+  assert (parent.id, parent.delta) == (children[0].id, 2.5)
+  assert [seen.delta for seen in asked["history"]] == [2.5, -9.0]
+  assert {seen.variance for seen in asked["history"]} == {12.5}
+  (failure,) = asked["memory"].failures
+  assert failure.parent is None and failure.fingerprint is not None
+
+
+@pytest.fixture
+def rooted(campaigns, tiny_config):
+  """A campaign with its root alone, and its configuration."""
+  campaign = campaigns()
+  campaign.admit(0, planting._root("grpo"))
+  return campaign, tiny_config()
+
+
+def test_what_has_no_genome_is_passed_over(rooted, make):
+  campaign, config = rooted
+  described = {"genome": genomes.to_json(genomes.named("dapo"))}
+  parent = campaign.candidates[0]
+  for index, (name, mechanisms) in enumerate(
+      (("dapo", described), ("gspo", {"operator": "agent"})), 1
+  ):
+    draft = admission.Draft(
+        name=name,
+        role="generated",
+        generation=1,
+        parents=(parent.id,),
+        source=catalog.source(name),
+        mechanisms=mechanisms,
+        rationale="to see",
+    )
+    parent = campaign.admit(index, draft)
+    assert parent.accepted, parent.findings
+  root, child, written = campaign.candidates
+  for which, overall in ((root, 40.0), (child, 42.0), (written, 30.0)):
+    campaign.archive.add_evaluation(
+        make.evaluation(
+            which.index,
+            7,
+            overall,
+            budget="tiny",
+            candidate_id=which.id,
+            key={"base": campaign.laboratory.base_sha256},
+        )
+    )
+  above, plain = (
+      proposing._propose(campaign, config, briefing.Task(3, 2, parents))
+      for parents in ((written.id, child.id), (child.id,))
+  )
+  assert above == plain and above.parents == (child.id,)
+
+
+def test_somebody_else_may_propose(rooted):
+  campaign, config = rooted
+  root = campaign.candidates[0]
+  tasks = []
+
+  def propose(campaign, task, by_rule):
+    tasks.append((task, by_rule))
+    raise InterruptedError
+
+  asked = scientists.OFFLINE._replace(propose=propose)
+  with pytest.raises(InterruptedError):
+    proposing.make_children(campaign, config, 1, (root.id,), asked)
+  ((task, by_rule),) = tasks
+  assert (task.index, task.generation) == (config.planted, 1)
+  assert task.parents == (root.id,) and task.noise_sd == config.noise_sd
+  assert callable(by_rule)
+
+
+def test_what_the_objective_bans_is_not_proposed(planted):
+  campaign, config = planted
+  root = campaign.candidates[0]
+  task = briefing.Task(
+      index=config.planted,
+      generation=1,
+      parents=(root.id,),
+      objective=config.objective,
+      noise_sd=config.noise_sd,
+      seed=config.seed,
+  )
+  free = proposing._allowed(campaign, config, task)
+  plain = genomes.named("grpo").choices
+  slot, *_ = [s for s, c in free.genome.choices.items() if c != plain[s]]
+  banned = objectives.Objective(bans=(slot,))
+  config = dataclasses.replace(config, objective=banned)
+  other = proposing._allowed(campaign, config, task)
+  assert other.genome.choices[slot] == genomes.Genome().choices[slot]
+  everything = objectives.Objective(bans=tuple(genomes.Genome().choices))
+  config = dataclasses.replace(config, objective=everything)
+  with pytest.raises(ValueError, match="uses what the objective bans"):
+    proposing._allowed(campaign, config, task)

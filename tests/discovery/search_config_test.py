@@ -1,0 +1,88 @@
+"""Configurations: what cannot be run is named before anything is done."""
+
+import pytest
+
+from poise_jax.discovery import search, search_config, trial
+
+
+def test_workers_are_no_part_of_the_identity(shared, laboratory, tiny_config):
+  laboratories = trial.Laboratories(lambda base, budget: laboratory)
+  one, two = (
+      search_config.identity(tiny_config(workers=n), laboratories)
+      for n in (1, 2)
+  )
+  assert one == two
+  assert one["base_sha256"] == laboratory.base_sha256
+  assert one["versions"] == laboratory.versions
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"root": "ppo"}, "`root` must be one of .*, got 'ppo'"),
+        ({"budget": "huge"}, "`budget` must be one of .*, got 'huge'"),
+        ({"baselines": ("ppo",)}, "`baselines` must be .*, got 'ppo'"),
+        ({"baselines": ("dapo", "dapo")}, "`baselines` must not repeat"),
+        ({"baselines": ("grpo",)}, "`baselines` must not repeat the root"),
+        ({"baselines": ("sign_flipped",)}, "`baselines` must not .* a canary"),
+        ({"seed": -1}, "`seed` must be at least 0, got -1"),
+        ({"root_seeds": 0}, "`root_seeds` must be at least 1, got 0"),
+        ({"rounds": -1}, "`rounds` must be at least 0, got -1"),
+        ({"parents": 0}, "`parents` must be at least 1, got 0"),
+        ({"children": 0}, "`children` must be at least 1, got 0"),
+        ({"child_seeds": 0}, "`child_seeds` must be at least 1, got 0"),
+        ({"workers": 0}, "`workers` must be at least 1, got 0"),
+        ({"child_seeds": 9}, "`child_seeds` must not exceed .* 9 and 8"),
+        ({"budget": "smoke"}, "`budget` must be a budget that scores"),
+        ({"confirm_budget": "huge"}, "`confirm_budget` must be one of"),
+        ({"rungs": ("huge",)}, "`rungs` must be one of"),
+        ({"rungs": ("quick",)}, "`rungs` must be different budgets, and not"),
+        ({"rungs": ("smoke", "smoke")}, "`rungs` must be different budgets"),
+        ({"rule": "luck"}, "`rule` must be one of .*, got 'luck'"),
+        ({"alpha": 1.0}, "`alpha` must lie in"),
+        ({"noise_sd": 0.0}, "`noise_sd` must be positive"),
+        ({"finalists": -1}, "`finalists` must be at least 0"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_field_is_named(opened, changes, words):
+  config = search_config.SearchConfig(**changes)
+  with pytest.raises(ValueError, match=words):
+    config.checked()
+  archive = opened("untouched")
+  with pytest.raises(ValueError, match=words):
+    search.run(config, archive)
+  assert archive.campaigns() == []
+
+
+def test_a_sound_configuration_is_returned():
+  config = search_config.SearchConfig(baselines=("dapo", "rloo"))
+  assert config.checked() is config
+  assert config.planted == 7
+  names = [rung.name for rung in config.race.rungs]
+  assert names == ["smoke", "quarter", "full"]
+  assert [rung.budget for rung in config.race.rungs] == [
+      *("smoke", "quarter"),
+      "quick",
+  ]
+  # What scores nothing is compared with nothing.
+  assert [rung.margin for rung in config.race.rungs] == [None, 15.0, 0.0]
+  plan = config.confirmations
+  assert (plan.protocol.budget, plan.protocol.split) == ("confirm", "confirm")
+  assert plan.protocol.first_seed >= 1000 > config.max_seeds
+  assert sum(plan.shares) == pytest.approx(1.0) and len(plan.shares) == 2
+
+
+def test_canaries_and_the_exact_clone_need_one_seed(make):
+  config = search_config.SearchConfig(root_seeds=5)
+  seeds = {
+      (role, name): config.planted_seeds(make.candidate(0, name, role=role))
+      for role, name in (
+          ("root", "grpo"),
+          ("canary", "zero_gradient"),
+          ("clone", "exact_clone"),
+          ("clone", "near_clone"),
+          ("baseline", "dapo"),
+      )
+  }
+  assert list(seeds.values()) == [5, 1, 1, 5, 5]
