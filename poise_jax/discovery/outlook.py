@@ -20,7 +20,10 @@ from poise_jax.tasks import arithmetic
 
 
 def cost(budget: budgets.Budget) -> float:
-  """What a trial of a budget takes, in completions sampled."""
+  """What a trial of a budget takes, in completions sampled.
+
+  All embedded suites have as many sets of each kind.
+  """
   train = budget.train
   learned = train.steps * train.prompts * train.group_size
   scored = 0

@@ -54,8 +54,8 @@ class Pairs(NamedTuple):
 def scored(
     evaluations: Iterable[records.Evaluation],
 ) -> list[records.Evaluation]:
-  """The evaluations that ended with a score; some budgets give none."""
-  return [e for e in evaluations if e.outcome == "scored" and e.metrics]
+  """The evaluations that ended with a score."""
+  return [e for e in evaluations if e.outcome == "scored"]
 
 
 def base_of(evaluation: records.Evaluation) -> str:

@@ -111,7 +111,7 @@ def _propose(
     campaign: campaign_lib.Campaign,
     config: search_config.SearchConfig,
     task: briefing.Task,
-    attempt: int,
+    attempt: int = 0,
 ) -> grammar.Proposal:
   """Asks the offline proposer for one candidate.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import contextlib
+import functools
 
 from poise_jax.archive import records, store
 from poise_jax.candidates import jail as jail_lib
@@ -25,6 +26,7 @@ from poise_jax.discovery import progress as progress_lib
 from poise_jax.discovery import race as race_lib
 from poise_jax.discovery import scientists as scientists_lib
 from poise_jax.discovery import worth as worths
+from poise_jax.tasks import embedded
 
 SearchConfig = search_config.SearchConfig
 
@@ -60,7 +62,10 @@ def run(
   """
   config = steering.steer(config.checked())
   rules = config.race
-  laboratories = trial.Laboratories(trial.Laboratory)
+  task = embedded.named(config.task)
+  laboratories = trial.Laboratories(
+      functools.partial(trial.Laboratory, task=task)
+  )
   campaign_id = campaign_lib.enter(
       archive, config.name, search_config.identity(config, laboratories)
   )

@@ -25,7 +25,7 @@ from poise_jax.discovery import genome as genomes
 from poise_jax.discovery import objective as objectives
 from poise_jax.discovery import race as race_lib
 from poise_jax.discovery import rules as rules_lib
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import arithmetic, embedded
 
 
 @dataclasses.dataclass
@@ -37,9 +37,11 @@ class SearchConfig:
   Attributes:
     name: of the campaign.
     seed: of the proposer and of the choice of parents.
-    base: `embedded`, or a Hugging Face directory.
-    second_base: another base policy, asked of what was confirmed; empty for
-      none.
+    task: `arithmetic` or `carryless`, see `tasks.embedded`.
+    base: name of a shipped policy (`embedded`, `carryless`), or a Hugging Face
+      directory.
+    second_base: another base policy, asked of what was confirmed, such as
+      `arithmetic_second` or `carryless_second`; empty for none.
     budget: name of the budget that candidates are compared at.
     rungs: names of cheaper budgets that a candidate must get through first. One
       that scores nothing, such as `smoke`, only stops losses that break down.
@@ -73,6 +75,7 @@ class SearchConfig:
 
   name: str = "search"
   seed: int = 0
+  task: str = "arithmetic"
   base: str = trial.EMBEDDED
   second_base: str = ""
   budget: str = "quick"
@@ -110,6 +113,7 @@ class SearchConfig:
     Raises:
       ValueError: naming the field, what it must be and what it is.
     """
+    embedded.named(self.task)
     _check_budgets(self)
     _check_names(self)
     agent_choice.read(self.agent)
@@ -264,6 +268,7 @@ def identity(
     del fields[name]
   fields["objective"] = objectives.to_json(config.objective)
   conditions = laboratories.at(config.home).conditions
+  del fields["task"]
   sizes = {
       name: dataclasses.asdict(budgets.named(name))
       for name in (*config.rungs, config.budget, config.confirm_budget)

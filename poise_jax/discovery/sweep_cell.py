@@ -16,9 +16,9 @@ from poise_jax.algorithms import catalog
 from poise_jax.archive import records
 from poise_jax.candidates import artifact as artifact_lib
 from poise_jax.discovery import budgets, trial
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import arithmetic, embedded
 
-TASK = trial.TASK
+TASK = embedded.ARITHMETIC.name
 
 # Of the package, what can change a bit of an outcome.
 _SOURCES = (

@@ -28,11 +28,10 @@ from poise_jax.discovery import variation as variations
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints
 from poise_jax.rollout import tokenizer as tokenizer_lib
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import arithmetic, embedded
 from poise_jax.training import loop
 
 EMBEDDED = "embedded"
-TASK = "arithmetic-1"  # raise when problems, grading or suite change
 
 
 class Setting(NamedTuple):
@@ -79,10 +78,16 @@ class Outcome:
 
 
 def base_directory(base: str) -> pathlib.Path:
-  """Directory of the base policy: the shipped one, or a path."""
+  """Directory of a base policy: a shipped one by its name, or a path."""
+  models = pathlib.Path(checkpoints.__file__).parent
   if base == EMBEDDED:
-    return pathlib.Path(checkpoints.__file__).parent / "embedded_policy"
+    return models / "embedded_policy"
+  if base in _OTHERS:
+    return models / "embedded_policies" / base
   return pathlib.Path(base)
+
+
+_OTHERS = ("arithmetic_second", "carryless", "carryless_second")
 
 
 def _sources() -> str:
@@ -129,6 +134,7 @@ class Laboratory:
 
   Attributes:
     budget: how much training and scoring one trial gets.
+    task: which problems are trained on and scored.
     variation: what is changed of a named budget, None if nothing is.
     base_sha256: hash of the base checkpoint.
     versions: see `versions`.
@@ -136,24 +142,40 @@ class Laboratory:
 
   variation: variations.Variation | None = None
 
-  def __init__(self, base: str, budget: budgets.Budget):
+  def __init__(
+      self,
+      base: str,
+      budget: budgets.Budget,
+      task: embedded.Task = embedded.ARITHMETIC,
+  ):
     directory = base_directory(base)
     checkpoint = checkpoints.load(directory)
     tokenizer = tokenizer_lib.load(directory)
+    # Longer answers than the task allows are wrong.
+    budget = dataclasses.replace(
+        budget,
+        train=dataclasses.replace(
+            budget.train,
+            completion_length=min(
+                budget.train.completion_length, task.completion_length
+            ),
+        ),
+    )
     self.budget = budget
+    self.task = task
     self.base_sha256 = checkpoint.sha256
     self.versions = versions()
     self._params = checkpoint.params
     self._make_train = functools.cache(
         lambda config: loop.make_train(
-            checkpoint.graphdef, checkpoint.params, tokenizer, config
+            checkpoint.graphdef, checkpoint.params, tokenizer, config, task
         )
     )
     self._train = self._make_train(budget.train)
     self._evaluate = lambda params, seed, split: {}
     if budget.evaluate is not None:
       self._evaluate = suite.make_evaluate(
-          checkpoint.graphdef, tokenizer, budget.evaluate
+          checkpoint.graphdef, tokenizer, budget.evaluate, task
       )
     # Shared with variations: programs that are compiled.
     self._warm: list[Callable] = []
@@ -174,7 +196,7 @@ class Laboratory:
   def conditions(self) -> dict[str, Any]:
     """What all trials of a campaign have in common, JSON-like."""
     return {
-        "task": TASK,
+        "task": self.task.name,
         "base": self.base_sha256,
         "budget": dataclasses.asdict(self.budget),
         "versions": self.versions,

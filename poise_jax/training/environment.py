@@ -8,7 +8,7 @@ import numpy as np
 
 from poise_jax.rollout import generate, prompt_batches, scoring
 from poise_jax.rollout import tokenizer as tokenizer_lib
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import arithmetic, embedded
 from poise_jax.training import prompts
 
 
@@ -33,9 +33,11 @@ class Environment(NamedTuple):
 
 
 def arithmetic_environment(
-    tokenizer: tokenizer_lib.Tokenizer, seed: int
+    tokenizer: tokenizer_lib.Tokenizer,
+    seed: int,
+    task: embedded.Task = embedded.ARITHMETIC,
 ) -> Environment:
-  """The embedded task: chained arithmetic, made from random numbers.
+  """An embedded task: chained operations, made from random numbers.
 
   Prompts that need equally many operations share a bucket.
   """
@@ -43,9 +45,7 @@ def arithmetic_environment(
   def draw(
       rng: np.random.Generator, count: int
   ) -> Sequence[arithmetic.Problem]:
-    return arithmetic.sample(
-        rng, arithmetic.TRAINING_TIERS, count, arithmetic.Split.TRAIN
-    )
+    return task.sample(rng, task.training_tiers, count, arithmetic.Split.TRAIN)
 
   return Environment(
       source=prompts.generated(draw, seed),
@@ -54,6 +54,6 @@ def arithmetic_environment(
       ),
       grade=lambda ps, cs: scoring.grade_groups(tokenizer, ps, cs),
       buckets=lambda ps: np.array([len(p.operators) for p in ps]),
-      bucket_count=arithmetic.MAX_OPERATIONS + 1,
+      bucket_count=task.max_operations + 1,
       prompt_of=lambda p: p.prompt,
   )

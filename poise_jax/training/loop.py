@@ -11,6 +11,7 @@ import numpy as np
 
 from poise_jax import types
 from poise_jax.rollout import tokenizer as tokenizer_lib
+from poise_jax.tasks import embedded
 from poise_jax.training import (
     collapse,
     collect,
@@ -69,14 +70,16 @@ def make_train(
     params: nnx.State,
     tokenizer: tokenizer_lib.Tokenizer,
     config: config_lib.TrainConfig,
+    task: embedded.Task = embedded.ARITHMETIC,
 ) -> TrainFn:
-  """Makes a trainer on the embedded task.
+  """Makes a trainer on an embedded task.
 
   Args:
     graphdef: structure of the policy.
     params: of the policy, or their shapes.
     tokenizer: of the policy.
     config: length and speed of training.
+    task: where problems come from.
 
   Returns:
     A function of (params, algorithm, seed, on_step, hardship) that trains from
@@ -99,7 +102,7 @@ def make_train(
   ) -> TrainResult:
     if hardship.lag < 0:
       raise ValueError(f"`lag` must be at least 0 rollouts, got {hardship.lag}")
-    environment = environment_lib.arithmetic_environment(tokenizer, seed)
+    environment = environment_lib.arithmetic_environment(tokenizer, seed, task)
     state = trainer.start(params, algorithm, environment)
     reference = trainer.reference(state, params)
     samplers = collections.deque(maxlen=hardship.lag + 1)

@@ -109,7 +109,9 @@ def load():
 def shared(monkeypatch, tiny, laboratory, jail, verify, load):
   """Lets campaigns share laboratory, verdicts and compiled losses."""
   monkeypatch.setitem(budgets.ALL, "tiny", tiny)
-  monkeypatch.setattr(trial, "Laboratory", lambda base, budget: laboratory)
+  monkeypatch.setattr(
+      trial, "Laboratory", lambda base, budget, task=None: laboratory
+  )
   monkeypatch.setattr(jail_lib, "Jail", lambda **options: jail)
   monkeypatch.setattr(verification, "verify", verify)
   monkeypatch.setattr(artifact, "load", load)

@@ -293,7 +293,7 @@ def test_a_canary_ends_the_search_before_any_candidate_is_made(
     shared, tiny_config, opened, laboratory, monkeypatch
 ):
   monkeypatch.setattr(
-      trial, "Laboratory", lambda base, budget: Numb(laboratory)
+      trial, "Laboratory", lambda base, budget, task=None: Numb(laboratory)
   )
   archive = opened("numb")
   with pytest.raises(canaries.CanaryError, match="no score can be trusted"):

@@ -19,7 +19,7 @@ def done(tiny, make):
     for seed in (0, 1):
       key = {"versions": {"jax": "1"}, "base": "b" * 64}
       cell = sweep.Cell(config, seed, key, f"{name}{seed}")
-      run = make.evaluation(0, seed, 40.0 + seed + len(hparams))
+      run = make.evaluation(0, seed, 40.0 + seed + len(hparams) * (1 + seed))
       found.append(sweep.Done(cell, run, "", False))
   lost = sweep.Cell(found[-1].cell.config, 2, found[-1].cell.key, "b2")
   return [*found, sweep.Done(lost, None, "OSError: full", False)]
@@ -39,7 +39,7 @@ def test_a_record_a_configuration(done):
   table = sweep_table.make(done, "a")
   a, b = sorted(sweep_view.rows(table), key=lambda r: r["config"])
   assert (a["verdict"], a["difference"]) == ("baseline", None)
-  assert (b["difference"], b["seeds"], b["planned"]) == (1.0, 2, 3)
+  assert (b["difference"], b["seeds"], b["planned"]) == (1.5, 2, 3)
   assert b["reason"] == "seed 2: OSError: full"
   found = sweep_view.as_json(done, table)
   assert json.loads(json.dumps(found)) == found

@@ -13,7 +13,7 @@ from poise_jax.algorithms import catalog
 from poise_jax.archive import records
 from poise_jax.discovery import budgets, trial, variation
 from poise_jax.models import checkpoints
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import arithmetic, embedded
 
 SEARCH = arithmetic.Split.SEARCH
 
@@ -261,3 +261,20 @@ class TestVaried:
   def test_a_name_that_is_none_is_refused(self, laboratories):
     with pytest.raises(ValueError, match="`budget` must be one of"):
       laboratories.at(trial.Setting("explain:huge", SEARCH))
+
+
+def test_the_second_task_has_its_own_problems_suite_and_length(tiny):
+  task = embedded.CARRYLESS
+  made = trial.Laboratory("carryless", tiny, task)
+  assert made.conditions["task"] == "carryless-1"
+  assert made.budget.train.completion_length == task.completion_length
+  scores = made.score_base(SEARCH, 0)
+  names = {f"{s.metric}/{s.name}" for s in task.suite}
+  assert names <= set(scores)
+  outcome = made.run(catalog.make("grpo"), SEARCH, 0)
+  assert set(outcome.curve) >= {"reward", "kl"} and not outcome.diverged
+
+
+def test_shipped_bases_have_names():
+  for name in ("arithmetic_second", "carryless", "carryless_second"):
+    assert (trial.base_directory(name) / "model.safetensors").is_file()

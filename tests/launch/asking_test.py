@@ -1,40 +1,72 @@
-"""Flags of asking to settings."""
+"""Flags of asking to settings, in a process where no other program has flags."""
 
-from absl.testing import flagsaver
-import asking
+import os
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
+LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
+
+BEGIN = """
+import sys
+from absl import flags
+import asking
 from poise_jax import sharding
 from poise_jax.tasks import arithmetic, grading_pool
+flags.FLAGS(["program", *sys.argv[1:]])
+"""
 
 
-@pytest.fixture(autouse=True)
-def parsed():
-  flags = asking.SUITE._flagvalues
-  if not flags.is_parsed():
-    flags.mark_as_parsed()
-  with flagsaver.flagsaver():
-    yield flags
+def _run(code, *arguments):
+  path = os.pathsep.join([str(LAUNCH), os.environ.get("PYTHONPATH", "")])
+  return subprocess.run(
+      [sys.executable, "-c", BEGIN + code, *arguments],
+      capture_output=True,
+      text=True,
+      env=os.environ | {"PYTHONPATH": path},
+      timeout=120,
+  )
 
 
-def test_settings_are_what_the_flags_say(parsed):
-  assert asking.settings().mesh == sharding.MeshConfig()
-  parsed["mesh.data"].value, parsed["mesh.tensor"].value = 4, 2
-  parsed["seed"].value, parsed["dtype"].value = 3, "bfloat16"
-  found = asking.settings()
-  assert found.mesh == sharding.MeshConfig(data=4, tensor=2)
-  assert (found.seed, found.dtype, found.batch) == (3, "bfloat16", 64)
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], "assert asking.settings().mesh == sharding.MeshConfig()"),
+        (
+            [
+                "--mesh.data=4",
+                "--mesh.tensor=2",
+                "--seed=3",
+                "--dtype=bfloat16",
+            ],
+            "found = asking.settings()\n"
+            "assert found.mesh == sharding.MeshConfig(data=4, tensor=2)\n"
+            "assert (found.seed, found.dtype) == (3, 'bfloat16')\n"
+            "assert found.batch == 64",
+        ),
+        (
+            ["--data=somewhere", "--split=sealed"],
+            "with grading_pool.GradingPool(1) as pool:\n"
+            "  path, split, used = asking.sources(pool)\n"
+            "assert (str(path), split) == ('somewhere', arithmetic.Split.SEALED)\n"
+            "assert used is pool",
+        ),
+    ],
+    ids=["default", "set", "sources"],
+)
+def test_settings_are_what_the_flags_say(arguments, code):
+  found = _run(code, *arguments)
+  assert found.returncode == 0, found.stderr
 
 
-def test_errors_name_the_flags_there_are(parsed):
-  parsed["mesh.fsdp"].value = 0
-  with pytest.raises(ValueError) as caught:
-    asking.settings()
-  assert asking.of_mesh(caught.value).endswith("set --mesh.fsdp")
-
-
-def test_sources(parsed, tmp_path):
-  parsed["data"].value, parsed["split"].value = str(tmp_path), "sealed"
-  with grading_pool.GradingPool(1) as pool:
-    found = asking.sources(pool)
-  assert found == (tmp_path, arithmetic.Split.SEALED, pool)
+def test_errors_name_the_flags_there_are():
+  code = """
+try:
+  asking.settings()
+except ValueError as error:
+  print(asking.of_mesh(error))
+"""
+  found = _run(code, "--mesh.fsdp=0")
+  assert found.stdout.strip().endswith("set --mesh.fsdp")

@@ -19,7 +19,7 @@ LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
 SCRIPT = LAUNCH / "search.py"
 
 TINY = """
-from poise_jax.discovery import budgets, search
+from poise_jax.discovery import budgets, explaining, search
 from poise_jax.evaluation import suite
 from poise_jax.training import config
 
@@ -31,7 +31,9 @@ def get_config():
   budgets.ALL["tiny"] = budgets.Budget("tiny", train, suite.SuiteConfig(2, 4))
   return search.SearchConfig(
       name="tiny", budget="tiny", root_seeds=1, rounds=1, parents=1,
-      children=1, child_seeds=1,
+      children=1, child_seeds=1, max_seeds=2, rungs=(), confirm_budget="tiny",
+      confirm_seeds=2, sealed_seeds=1,
+      explain=explaining.Plan(ablation_trials=0, settings=0, hard_seeds=0),
   )
 """
 
@@ -114,19 +116,21 @@ def _digest(stdout):
 
 def test_a_campaign_from_a_config_file_to_a_leaderboard(finished):
   workdir, stdout, stderr = finished
-  budget, header, *rows, _ = stdout.splitlines()
-  assert "tiny" in budget
-  assert header.split()[:3] == ["candidate", "role", "seeds"]
+  plan, board = stdout.split("Budget tiny, search split:\n")
+  assert "Minimum detectable effect" in plan
+  header, *rows = board.splitlines()
   with store.Archive.open(workdir / "archive.db", create=False) as archive:
     (campaign,) = archive.campaigns()
     candidates = archive.candidates(campaign.id)
     assert _digest(stdout) == archive.digest(campaign.id)
   assert campaign.config["seed"] == 0
-  names = [row.split()[0] for row in rows]
+  # Below the board: what was found, and what it took.
+  names = [row.split()[0] for row in rows[: len(candidates)]]
+  assert "Nothing" in board and "Planned and actual minutes:" in board
   assert sorted(names) == sorted(c.name for c in candidates)
-  assert len(names) == 4
+  assert len(names) == 6
   # No terminal: plain lines about what is being done.
-  assert "candidate 3: propose" in stderr
+  assert "candidate 5: propose" in stderr
   assert stderr.splitlines()[0].endswith("grpo: verify")
   assert "\x1b" not in stderr + stdout
   report = subprocess.run(
@@ -224,7 +228,7 @@ def harmed(folder):
 WRONG = {
     "unknown key": (
         ["{config}", "{work}", "--config.nonsense=1"],
-        "Field nonsense not found .* there are: name, seed, base, budget",
+        "Field nonsense not found .* there are: name, seed, task, base",
     ),
     "unknown algorithm": (
         ["{config}", "{work}", "--config.root=ppo"],
@@ -232,15 +236,15 @@ WRONG = {
     ),
     "unknown budget": (
         ["{config}", "{work}", "--config.budget=huge"],
-        "`budget` must be one of quick, standard, confirm, tiny, got 'huge'",
+        "`budget` must be one of smoke, .*, confirm, tiny, got 'huge'",
     ),
     "wrong type": (
         ["{config}", "{work}", "--config.rounds=many"],
         "flag --config.rounds=many: invalid literal for int",
     ),
     "wrong value": (
-        ["{config}", "{work}", "--config.child_seeds=2"],
-        "`child_seeds` must not exceed `root_seeds`, .* got 2 and 1",
+        ["{config}", "{work}", "--config.child_seeds=9"],
+        "`child_seeds` must not exceed `max_seeds`, got 9 and 2",
     ),
     "no config": (["{work}"], "give --config=FILE, such as experiments/"),
     "no workdir": (["{config}"], "give --workdir=DIR"),

@@ -17,7 +17,9 @@ def test_an_unknown_task_is_refused():
     embedded.named("chess")
 
 
-@pytest.mark.parametrize("task", list(embedded.ALL.values()), ids=str)
+@pytest.mark.parametrize(
+    "task", list(embedded.ALL.values()), ids=list(embedded.ALL)
+)
 def test_a_task_hangs_together(task):
   assert sum(s.weight for s in task.suite) == pytest.approx(1)
   tiers = [t for s in task.suite for t in s.tiers] + [*task.training_tiers]
