@@ -4,7 +4,7 @@
 
 GRPO is the root; two canaries and two clones, then nine generated candidates in
 three rounds, which race over the budgets `smoke`, `quarter` and `quick`; at
-most one is confirmed on fresh seeds and problems, and not taken apart. Some five minutes on two
+most one is confirmed on fresh seeds and problems, and not taken apart. Some eight minutes on two
 cores. Expected: GRPO near 55, `zero_gradient` near 36 (the base policy),
 `sign_flipped` below 10.
 """
