@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from poise_jax.discovery import budgets
+from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints, transformer
 from poise_jax.rollout import generate, prompt_batches, sampling, scoring

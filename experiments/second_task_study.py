@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from poise_jax.algorithms import catalog
-from poise_jax.discovery import budgets
+from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints
 from poise_jax.rollout import generate, prompt_batches, sampling, scoring

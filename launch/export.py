@@ -21,7 +21,7 @@ from flax import nnx
 import jax
 import orbax.checkpoint as ocp
 
-from poise_jax.discovery import trial
+from poise_jax.discovery.trials import trial
 from poise_jax.models import checkpoints as policies
 from poise_jax.models import lora, transformer
 from poise_jax.training import checkpoint, checkpoint_record

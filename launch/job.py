@@ -11,7 +11,7 @@ import experiment
 import jax
 
 from poise_jax import sharding
-from poise_jax.discovery import trial
+from poise_jax.discovery.trials import trial
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints as policies
 from poise_jax.models import logical_axes, transformer
@@ -35,7 +35,7 @@ from poise_jax.training import (
     trainer as trainer_lib,
 )
 
-_TASK = "arithmetic-1"  # as in poise_jax.discovery.trial
+_TASK = "arithmetic-1"  # as in poise_jax.discovery.trials.trial
 
 
 class Job(NamedTuple):

@@ -9,7 +9,7 @@ import experiment
 import jax
 import job
 
-from poise_jax.discovery import trial
+from poise_jax.discovery.trials import trial
 from poise_jax.models import checkpoints as policies
 from poise_jax.models import transformer
 from poise_jax.training import dry_run, memory, throughput

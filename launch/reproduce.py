@@ -22,7 +22,7 @@ from poise_jax import types
 from poise_jax.archive import records, store
 from poise_jax.candidates import artifact, findings, renewal
 from poise_jax.candidates import jail as jail_lib
-from poise_jax.discovery import budgets, reproduction, trial, variation
+from poise_jax.discovery.trials import budgets, reproduction, trial, variation
 from poise_jax.tasks import arithmetic
 
 _ARCHIVE = flags.DEFINE_string(

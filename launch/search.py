@@ -25,18 +25,18 @@ from ml_collections import config_flags
 from poise_jax.archive import records, store
 from poise_jax.candidates import jail
 from poise_jax.discovery import (
-    agent_choice,
     canaries,
     conclusions,
     directives,
     leaderboard,
-    llm_exchange,
     outlook,
-    plan,
     progress,
     search,
     steering,
 )
+from poise_jax.discovery.agents import choice
+from poise_jax.discovery.evidence import plan
+from poise_jax.discovery.llm import exchange
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the archive is kept.")
@@ -92,7 +92,7 @@ def run() -> None:
     for line in plan.as_text(planned[0]):
       print(line, flush=True)
     children = config.rounds * config.children
-    for line in agent_choice.forecast(config.agent, config.llm, children):
+    for line in choice.forecast(config.agent, config.llm, children):
       print(line, flush=True)
     return not _PLAN_ONLY.value
 
@@ -100,7 +100,7 @@ def run() -> None:
   directory = _WORKDIR.value or "."
   began = records.now()
   with (
-      agent_choice.opened(config.agent, config.llm, directory) as scientists,
+      choice.opened(config.agent, config.llm, directory) as scientists,
       store.Archive.open(location, create=True) as archive,
   ):
     with progress.display(outlook.steps(config)) as shown:
@@ -134,7 +134,7 @@ def main(argv: Sequence[str]) -> None:
     fail("interrupted; the same command continues", status=130)
   except (flags.Error, store.ArchiveError, jail.JailError) as error:
     fail(str(error))
-  except (llm_exchange.LlmError, canaries.CanaryError) as error:
+  except (exchange.LlmError, canaries.CanaryError) as error:
     fail(str(error))
   except (ValueError, OSError) as error:
     fail(str(error))

@@ -34,15 +34,12 @@ import program
 import sweep_axes
 
 from poise_jax.archive import store
-from poise_jax.discovery import (
-    progress,
-    sweep_design,
-    sweep_executors,
-    sweep_forecast,
-    sweep_table,
-    sweep_view,
-)
-from poise_jax.discovery import sweep as sweep_lib
+from poise_jax.discovery import progress
+from poise_jax.discovery.sweeps import design as design_lib
+from poise_jax.discovery.sweeps import executors, view
+from poise_jax.discovery.sweeps import forecast as forecast_lib
+from poise_jax.discovery.sweeps import sweep as sweep_lib
+from poise_jax.discovery.sweeps import table as table_lib
 from poise_jax.report import page, sweep_text
 from poise_jax.report import sweep as sweep_page
 
@@ -90,11 +87,9 @@ def opened(*, create: bool) -> store.Archive | None:
   return store.Archive.open(location, create=create)
 
 
-def executor() -> sweep_executors.Executor:
+def executor() -> executors.Executor:
   """How cells are run."""
-  kind = (
-      sweep_executors.processes if _PROCESSES.value else sweep_executors.threads
-  )
+  kind = executors.processes if _PROCESSES.value else executors.threads
   return kind(_WORKERS.value)
 
 
@@ -106,7 +101,7 @@ def run() -> None:
       _SWEEP.value,
       draw=_RANDOM.value
       and functools.partial(
-          sweep_design.random, count=_RANDOM.value, seed=_DESIGN_SEED.value
+          design_lib.random, count=_RANDOM.value, seed=_DESIGN_SEED.value
       ),
   )
   baseline = _BASELINE.value or told.baseline or told.configs[0].name
@@ -116,13 +111,13 @@ def run() -> None:
         f"--baseline={baseline} must be a configuration of the sweep; there"
         f" are: {', '.join(names)}"
     )
-  design = sweep_design.paired if _PAIRED.value else sweep_design.independent
+  design = design_lib.paired if _PAIRED.value else design_lib.independent
   cells = sweep_lib.plan(told.configs, told.seeds, design)
   dry = _PLAN_ONLY.value or _TABLE_ONLY.value
   archive = opened(create=not dry)
   try:
-    forecast = sweep_forecast.forecast(cells, archive)
-    for sentence in sweep_forecast.sentences(
+    forecast = forecast_lib.forecast(cells, archive)
+    for sentence in forecast_lib.sentences(
         forecast, workers=_WORKERS.value, axes=told.counts
     ):
       print(sentence, file=None if _PLAN_ONLY.value else sys.stderr)
@@ -145,7 +140,7 @@ def run() -> None:
   finally:
     if archive is not None:
       archive.close()
-  table = sweep_table.make(done, baseline)
+  table = table_lib.make(done, baseline)
   write(done, table, told.title)
   for sentence in sweep_text.sentences(table):
     print(sentence)
@@ -153,17 +148,16 @@ def run() -> None:
 
 
 def write(
-    done: Sequence[sweep_lib.Done], table: sweep_table.Table, title: str
+    done: Sequence[sweep_lib.Done], table: table_lib.Table, title: str
 ) -> None:
   """Writes all files, each whole or not at all."""
   folder = pathlib.Path(_WORKDIR.value)
   about = facts(done)
   files = {
       "table.md": sweep_text.markdown(table, about, title),
-      "sweep.json": json.dumps(sweep_view.as_json(done, table), indent=2)
-      + "\n",
-      "table.csv": sweep_view.as_csv(sweep_view.rows(table)),
-      "cells.csv": sweep_view.as_csv(sweep_view.cells(done)),
+      "sweep.json": json.dumps(view.as_json(done, table), indent=2) + "\n",
+      "table.csv": view.as_csv(view.rows(table)),
+      "cells.csv": view.as_csv(view.cells(done)),
   }
   for name, text in files.items():
     page.write_atomically(folder / name, text)

@@ -12,12 +12,8 @@ from poise_jax.algorithms import catalog
 from poise_jax.archive import records
 from poise_jax.candidates import jail as jail_lib
 from poise_jax.candidates import verification
-from poise_jax.discovery import (
-    budgets,
-    sweep_cell,
-    sweep_design,
-    sweep_spec,
-)
+from poise_jax.discovery.sweeps import cell, design, spec
+from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.tasks import arithmetic
 from poise_jax.training import config as config_lib
@@ -27,7 +23,7 @@ _SEEDS = tuple(range(5))
 _OWN = ("sweep", "baseline", "split", "title")
 _SCALARS = (int, float, bool, str)
 
-Draw = Callable[[Mapping[str, sweep_design.Axis]], list[dict[str, Any]]]
+Draw = Callable[[Mapping[str, design.Axis]], list[dict[str, Any]]]
 
 
 class Told(NamedTuple):
@@ -41,7 +37,7 @@ class Told(NamedTuple):
     counts: axis -> how many values, for people.
   """
 
-  configs: tuple[sweep_cell.Config, ...]
+  configs: tuple[cell.Config, ...]
   seeds: tuple[int, ...]
   baseline: str
   title: str
@@ -64,11 +60,11 @@ def read(config: Any, text: str | None, draw: Draw | None = None) -> Told:
   if not text:
     raise flags.Error('give --sweep="NAME=VALUE,VALUE;...;seed=0:5"')
   with experiment.naming("--sweep"):
-    axes = sweep_spec.parse(text, fields(config, text))
+    axes = spec.parse(text, fields(config, text))
     seeds = axes.pop("seed", _SEEDS)
-    if isinstance(seeds, sweep_design.Range):
+    if isinstance(seeds, design.Range):
       raise ValueError("`seed` must be a list such as 0:5, got a range")
-    combinations = (draw or sweep_design.grid)(axes)
+    combinations = (draw or design.grid)(axes)
   with experiment.naming("--config.split"):
     split = split_of(own.get("split", "search"))
   sources = verified({str(c.get("algorithm")) for c in combinations})
@@ -127,7 +123,7 @@ def _config(
     combination: Mapping[str, Any],
     split: arithmetic.Split,
     sources: Mapping[str, tuple[bytes, str]],
-) -> sweep_cell.Config:
+) -> cell.Config:
   """One combination as a configuration."""
   changed = config.copy_and_resolve_references()
   with changed.unlocked():
@@ -156,7 +152,7 @@ def _config(
         "--config must be an experiment of the embedded task, got one with"
         " `problems`; train those one by one with launch/train.py"
     )
-  made = sweep_cell.Config(
+  made = cell.Config(
       name=_name(algorithm, combination),
       algorithm=algorithm,
       budget=_budget(told),
@@ -171,7 +167,7 @@ def _config(
       source=source,
   )
   with experiment.naming(f"--sweep: {made.name}"):
-    sweep_cell.algorithm_of(made)
+    cell.algorithm_of(made)
   return made
 
 

@@ -5,14 +5,10 @@ import numpy as np
 from poise_jax.archive import records
 from poise_jax.candidates import fingerprint as fingerprints
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import (
-    features,
-    rules,
-    search_config,
-    selection,
-)
-from poise_jax.discovery import genome as genomes
-from poise_jax.discovery import worth as worths
+from poise_jax.discovery import search_config
+from poise_jax.discovery.objectives import worth as worths
+from poise_jax.discovery.parents import features, rules, selection
+from poise_jax.discovery.proposer import genome as genomes
 
 
 def choose_parents(

@@ -17,14 +17,10 @@ from poise_jax.archive import records, store
 from poise_jax.candidates import artifact, verification
 from poise_jax.candidates import jail as jail_lib
 from poise_jax.candidates import known as known_lib
-from poise_jax.discovery import (
-    admission,
-    executors,
-    leaderboard,
-    pairing,
-    trial,
-)
+from poise_jax.discovery import admission, leaderboard
 from poise_jax.discovery import progress as progress_lib
+from poise_jax.discovery.evidence import pairing
+from poise_jax.discovery.trials import executors, trial
 from poise_jax.evaluation import statistics
 
 # What a run that was scored is worth, in points.

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from poise_jax.archive import records
-from poise_jax.discovery import admission, canaries, pairing
+from poise_jax.discovery import admission, canaries
 from poise_jax.discovery import campaign as campaign_lib
+from poise_jax.discovery.evidence import pairing
 
 EXACT, NEAR = NAMES = ("exact_clone", "near_clone")
 _FACTOR = "1.000001"

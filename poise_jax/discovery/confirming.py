@@ -10,9 +10,10 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from poise_jax.archive import records
-from poise_jax.discovery import breakdown, confirmation, trial
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import worth as worths
+from poise_jax.discovery.evidence import breakdown, confirmation
+from poise_jax.discovery.objectives import worth as worths
+from poise_jax.discovery.trials import trial
 from poise_jax.tasks import arithmetic
 
 # Stages of the decisions that are stored, by candidate.

@@ -15,7 +15,7 @@ from typing import Any
 
 from poise_jax.archive import records
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import (
+from poise_jax.discovery.dissection import (
     dissecting,
     explanation,
     hardening,

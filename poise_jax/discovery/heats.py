@@ -7,10 +7,11 @@ for is then mostly stored, and its decisions come out as they did.
 from collections.abc import Iterator, Sequence
 
 from poise_jax.archive import records
-from poise_jax.discovery import breakdown, racing, trial
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import race as race_lib
-from poise_jax.discovery import worth as worths
+from poise_jax.discovery.evidence import breakdown, racing
+from poise_jax.discovery.evidence import race as race_lib
+from poise_jax.discovery.objectives import worth as worths
+from poise_jax.discovery.trials import trial
 
 
 def enter(

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 import datetime
 
 from poise_jax.archive import records, store
-from poise_jax.discovery import budgets, canaries, plan, search_config
+from poise_jax.discovery import canaries, search_config
+from poise_jax.discovery.evidence import plan
+from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.tasks import arithmetic
 

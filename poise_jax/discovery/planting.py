@@ -2,16 +2,11 @@
 
 from poise_jax.algorithms import catalog
 from poise_jax.archive import records
-from poise_jax.discovery import (
-    admission,
-    canaries,
-    clones,
-    rendering,
-    search_config,
-    trial,
-)
+from poise_jax.discovery import admission, canaries, clones, search_config
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import genome as genomes
+from poise_jax.discovery.proposer import genome as genomes
+from poise_jax.discovery.proposer import rendering
+from poise_jax.discovery.trials import trial
 
 
 def plant(

@@ -8,19 +8,14 @@ import numpy as np
 
 from poise_jax.archive import records
 from poise_jax.candidates import fingerprint as fingerprints
-from poise_jax.discovery import (
-    admission,
-    briefing,
-    effects,
-    grammar,
-    negative_memory,
-    pairing,
-    search_config,
-)
+from poise_jax.discovery import admission, search_config
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import genome as genomes
-from poise_jax.discovery import objective as objectives
-from poise_jax.discovery import scientists as scientists_lib
+from poise_jax.discovery.agents import briefing
+from poise_jax.discovery.agents import scientists as scientists_lib
+from poise_jax.discovery.evidence import pairing
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.proposer import effects, grammar, negative_memory
+from poise_jax.discovery.proposer import genome as genomes
 
 
 def make_children(

@@ -6,7 +6,7 @@ import functools
 from poise_jax.archive import records
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery import reflection
-from poise_jax.discovery import scientists as scientists_lib
+from poise_jax.discovery.agents import scientists as scientists_lib
 
 
 def reflect(

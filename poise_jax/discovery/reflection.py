@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from poise_jax.archive import records
-from poise_jax.discovery import diagnosis, pairing, wording
-from poise_jax.discovery import genome as genomes
+from poise_jax.discovery import diagnosis
+from poise_jax.discovery.evidence import pairing
+from poise_jax.discovery.proposer import genome as genomes
+from poise_jax.discovery.proposer import wording
 from poise_jax.evaluation import statistics
 
 Evidence = pairing.Evidence

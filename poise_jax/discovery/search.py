@@ -11,21 +11,20 @@ from poise_jax.discovery import (
     confirming,
     explaining,
     heats,
-    pairing,
     planting,
     proposing,
-    racing,
     reflecting,
     search_config,
     steering,
-    trial,
     twins,
 )
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery import progress as progress_lib
-from poise_jax.discovery import race as race_lib
-from poise_jax.discovery import scientists as scientists_lib
-from poise_jax.discovery import worth as worths
+from poise_jax.discovery.agents import scientists as scientists_lib
+from poise_jax.discovery.evidence import pairing, racing
+from poise_jax.discovery.evidence import race as race_lib
+from poise_jax.discovery.objectives import worth as worths
+from poise_jax.discovery.trials import trial
 from poise_jax.tasks import embedded
 
 SearchConfig = search_config.SearchConfig

@@ -7,24 +7,16 @@ from typing import Any
 
 from poise_jax.algorithms import catalog
 from poise_jax.archive import records, schema
-from poise_jax.discovery import (
-    agent_choice,
-    budgets,
-    canaries,
-    clones,
-    confirmation,
-    confirming,
-    explaining,
-    llm_options,
-    selection,
-    shrinkage,
-    spending,
-    trial,
-)
-from poise_jax.discovery import genome as genomes
-from poise_jax.discovery import objective as objectives
-from poise_jax.discovery import race as race_lib
-from poise_jax.discovery import rules as rules_lib
+from poise_jax.discovery import canaries, clones, confirming, explaining
+from poise_jax.discovery.agents import choice
+from poise_jax.discovery.evidence import confirmation, shrinkage, spending
+from poise_jax.discovery.evidence import race as race_lib
+from poise_jax.discovery.llm import options
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.parents import rules as rules_lib
+from poise_jax.discovery.parents import selection
+from poise_jax.discovery.proposer import genome as genomes
+from poise_jax.discovery.trials import budgets, trial
 from poise_jax.tasks import arithmetic, embedded
 
 
@@ -95,9 +87,7 @@ class SearchConfig:
   objective: objectives.Objective = objectives.DEFAULT
   directive: str = ""
   agent: str = "offline"
-  llm: llm_options.Options = dataclasses.field(
-      default_factory=llm_options.Options
-  )
+  llm: options.Options = dataclasses.field(default_factory=options.Options)
   noise_sd: float = 2.5
   finalists: int = 2
   confirm_budget: str = "confirm"
@@ -116,7 +106,7 @@ class SearchConfig:
     embedded.named(self.task)
     _check_budgets(self)
     _check_names(self)
-    agent_choice.read(self.agent)
+    choice.read(self.agent)
     for field, least in _LEAST.items():
       if getattr(self, field) < least:
         raise ValueError(
@@ -274,7 +264,7 @@ def identity(
       for name in (*config.rungs, config.budget, config.confirm_budget)
   }
   others: dict[str, Any] = {}
-  if asked := agent_choice.identity(config.agent, config.llm):
+  if asked := choice.identity(config.agent, config.llm):
     others["agent"] = asked
   if config.second_base:
     other = config.home._replace(base=config.second_base)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from poise_jax.discovery import directives, search_config
-from poise_jax.discovery import objective as objectives
+from poise_jax.discovery.objectives import objective as objectives
 
 
 def steer(config: search_config.SearchConfig) -> search_config.SearchConfig:

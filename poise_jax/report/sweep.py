@@ -13,7 +13,7 @@ from typing import Any
 from plotly import graph_objects as go
 from plotly import offline
 
-from poise_jax.discovery import sweep_table
+from poise_jax.discovery.sweeps import table as table_lib
 from poise_jax.report import figures, page, sweep_text
 
 _GRAY = "#888888"
@@ -44,7 +44,7 @@ for (const node of document.querySelectorAll("script[data-figure]")) {
 
 
 def write(
-    table: sweep_table.Table,
+    table: table_lib.Table,
     facts: Mapping[str, Any],
     title: str,
     out_dir: str | os.PathLike[str],
@@ -70,9 +70,7 @@ def write(
   return page.write_atomically(folder / "index.html", text)
 
 
-def render(
-    table: sweep_table.Table, facts: Mapping[str, Any], title: str
-) -> str:
+def render(table: table_lib.Table, facts: Mapping[str, Any], title: str) -> str:
   """Renders the page as text."""
   body = [
       f"<h1>{_escape(title)}</h1>",
@@ -109,7 +107,7 @@ def render(
   )
 
 
-def differences(table: sweep_table.Table) -> go.Figure:
+def differences(table: table_lib.Table) -> go.Figure:
   """Draws each difference from the baseline with its interval."""
   rows = [r for r in reversed(table.rows) if r.difference is not None]
   found = [r.difference.interval for r in rows]
@@ -128,7 +126,7 @@ def differences(table: sweep_table.Table) -> go.Figure:
   return _styled(figure, len(rows), title)
 
 
-def scores(table: sweep_table.Table) -> go.Figure:
+def scores(table: table_lib.Table) -> go.Figure:
   """Draws the mean of each configuration, and every seed."""
   rows = [r for r in reversed(table.rows) if r.overall is not None]
   figure = go.Figure()
@@ -155,7 +153,7 @@ def scores(table: sweep_table.Table) -> go.Figure:
   return _styled(figure, len(rows), "Overall")
 
 
-def sets(table: sweep_table.Table) -> go.Figure:
+def sets(table: table_lib.Table) -> go.Figure:
   """Colours the score of each configuration on each set, 0-100."""
   rows = [r for r in reversed(table.rows) if r.overall is not None]
   figure = go.Figure()
@@ -176,11 +174,11 @@ def sets(table: sweep_table.Table) -> go.Figure:
   return _styled(figure, len(rows), "")
 
 
-def _names(rows: Sequence[sweep_table.Row]) -> list[str]:
+def _names(rows: Sequence[table_lib.Row]) -> list[str]:
   return [figures.escape(row.config.name) for row in rows]
 
 
-def _hover(row: sweep_table.Row) -> str:
+def _hover(row: table_lib.Row) -> str:
   gap = row.difference
   parts = [row.config.name, sweep_text.interval(row.overall), row.verdict]
   if gap is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from poise_jax.discovery import sweep_table
+from poise_jax.discovery.sweeps import table as table_lib
 from poise_jax.evaluation import statistics
 from poise_jax.tasks import arithmetic
 
@@ -26,7 +26,7 @@ METHODS = (
 )
 
 
-def sentences(table: sweep_table.Table) -> list[str]:
+def sentences(table: table_lib.Table) -> list[str]:
   """Says what holds, and what does not."""
   by_verdict = lambda verdict: [r for r in table.rows if r.verdict == verdict]
   told = []
@@ -70,7 +70,7 @@ def sentences(table: sweep_table.Table) -> list[str]:
   return told
 
 
-def why(row: sweep_table.Row) -> str:
+def why(row: table_lib.Row) -> str:
   """Why seeds have no score, each reason once."""
   seeds: dict[str, list[str]] = {}
   for seed, reason in row.reasons.items():
@@ -90,7 +90,7 @@ def interval(found: statistics.Interval | None, *, sign: bool = False) -> str:
   return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
-def cells(row: sweep_table.Row) -> tuple[str, ...]:
+def cells(row: table_lib.Row) -> tuple[str, ...]:
   """What a table says of a configuration, see `HEADS`."""
   metric = lambda name, form: (
       f"{row.metrics[name]:{form}}" if name in row.metrics else ""
@@ -123,7 +123,7 @@ def p_text(value: float | None) -> str:
 
 
 def markdown(
-    table: sweep_table.Table, facts: Mapping[str, Any], title: str
+    table: table_lib.Table, facts: Mapping[str, Any], title: str
 ) -> str:
   """Renders the table with what it rests on.
 

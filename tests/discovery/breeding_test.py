@@ -4,7 +4,7 @@ import pytest
 
 from poise_jax.algorithms import catalog
 from poise_jax.discovery import admission, breeding, planting
-from poise_jax.discovery import worth as worths
+from poise_jax.discovery.objectives import worth as worths
 
 
 @pytest.fixture

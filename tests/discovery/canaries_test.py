@@ -3,7 +3,8 @@
 import pytest
 
 from poise_jax.archive import records
-from poise_jax.discovery import canaries, trial
+from poise_jax.discovery import canaries
+from poise_jax.discovery.trials import trial
 from poise_jax.tasks import arithmetic
 
 SEARCH = arithmetic.Split.SEARCH

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from poise_jax.algorithms import catalog
-from poise_jax.discovery import admission, canaries, clones, trial
+from poise_jax.discovery import admission, canaries, clones
+from poise_jax.discovery.trials import trial
 
 ROOT = catalog.source("grpo")
 

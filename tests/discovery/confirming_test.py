@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from poise_jax.discovery import confirmation, confirming
+from poise_jax.discovery import confirming
+from poise_jax.discovery.evidence import confirmation
 from poise_jax.tasks import arithmetic
 
 Split = arithmetic.Split

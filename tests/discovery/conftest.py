@@ -20,11 +20,12 @@ from poise_jax.candidates import (
     verification,
 )
 from poise_jax.candidates import jail as jail_lib
-from poise_jax.discovery import admission, budgets, explaining, search, trial
+from poise_jax.discovery import admission, explaining, search
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import objective as objectives
 from poise_jax.discovery import progress as progress_lib
-from poise_jax.discovery import worth as worths
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
+from poise_jax.discovery.trials import budgets, trial
 from poise_jax.evaluation import suite
 from poise_jax.tasks import arithmetic
 from poise_jax.training import config

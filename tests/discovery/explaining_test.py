@@ -3,8 +3,9 @@
 import pytest
 
 from poise_jax.archive import store
-from poise_jax.discovery import admission, explaining, rendering
-from poise_jax.discovery import genome as genomes
+from poise_jax.discovery import admission, explaining
+from poise_jax.discovery.proposer import genome as genomes
+from poise_jax.discovery.proposer import rendering
 
 SCORE = lambda candidate, run: run.metrics["overall"]
 PLAN = explaining.Plan(

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from poise_jax.discovery import heats, racing, shrinkage
-from poise_jax.discovery import race as race_lib
+from poise_jax.discovery import heats
+from poise_jax.discovery.evidence import race as race_lib
+from poise_jax.discovery.evidence import racing, shrinkage
 
 LEVEL = {"grpo": 50.0, "dapo": 53.0, "rloo": 30.0, "gspo": 50.5}
 

@@ -4,7 +4,9 @@ import datetime
 
 import pytest
 
-from poise_jax.discovery import budgets, outlook, plan, search_config
+from poise_jax.discovery import outlook, search_config
+from poise_jax.discovery.evidence import plan
+from poise_jax.discovery.trials import budgets
 
 SECOND = datetime.timedelta(seconds=1)
 

@@ -5,15 +5,10 @@ import dataclasses
 import pytest
 
 from poise_jax.algorithms import catalog
-from poise_jax.discovery import (
-    admission,
-    briefing,
-    planting,
-    proposing,
-    scientists,
-)
-from poise_jax.discovery import genome as genomes
-from poise_jax.discovery import objective as objectives
+from poise_jax.discovery import admission, planting, proposing
+from poise_jax.discovery.agents import briefing, scientists
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.proposer import genome as genomes
 
 
 @pytest.fixture

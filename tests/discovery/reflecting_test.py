@@ -1,7 +1,8 @@
 """Reflections: one a candidate, against its parent and the root."""
 
 from poise_jax.algorithms import catalog
-from poise_jax.discovery import admission, reflecting, scientists
+from poise_jax.discovery import admission, reflecting
+from poise_jax.discovery.agents import scientists
 
 
 def _draft(name, source, role, parents=()):

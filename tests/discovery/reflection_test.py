@@ -5,8 +5,8 @@ import math
 import pytest
 
 from poise_jax.archive import records
-from poise_jax.discovery import genome as genomes
 from poise_jax.discovery import reflection
+from poise_jax.discovery.proposer import genome as genomes
 
 WHEN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 GRPO = {"genome": genomes.to_json(genomes.named("grpo"))}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from poise_jax.discovery import search, search_config, trial
+from poise_jax.discovery import search, search_config
+from poise_jax.discovery.trials import trial
 
 
 def test_workers_are_no_part_of_the_identity(shared, laboratory, tiny_config):

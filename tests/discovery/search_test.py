@@ -6,17 +6,11 @@ import sqlite3
 import pytest
 
 from poise_jax.archive import store
-from poise_jax.discovery import (
-    budgets,
-    canaries,
-    clones,
-    grammar,
-    leaderboard,
-    search,
-    trial,
-)
 from poise_jax.discovery import campaign as campaign_lib
+from poise_jax.discovery import canaries, clones, leaderboard, search
 from poise_jax.discovery import progress as progress_lib
+from poise_jax.discovery.proposer import grammar
+from poise_jax.discovery.trials import budgets, trial
 
 PLANTED = ("grpo", *canaries.NAMES, *clones.NAMES, "dapo")
 FIRST = len(PLANTED)  # index of the first that was generated

@@ -2,7 +2,8 @@
 
 import pytest
 
-from poise_jax.discovery import directives, objective, search_config, steering
+from poise_jax.discovery import directives, search_config, steering
+from poise_jax.discovery.objectives import objective
 
 SHORT = "Shorter answers without losing accuracy; keep it simple."
 

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from poise_jax.discovery import budgets, trial
+from poise_jax.discovery.trials import budgets, trial
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints
 from poise_jax.rollout import tokenizer

@@ -14,7 +14,8 @@ from poise_jax.archive import store
 LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
 
 TINY = """
-from poise_jax.discovery import budgets, search
+from poise_jax.discovery import search
+from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.training import config
 
@@ -34,7 +35,7 @@ def get_config():
 # process, which has imported everything already.
 SEVERAL = """
 import json, os, runpy, sys
-from poise_jax.discovery import reproduction
+from poise_jax.discovery.trials import reproduction
 script, folder = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(script))
 for i, flags in enumerate(json.load(sys.stdin)):

@@ -19,7 +19,8 @@ LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
 SCRIPT = LAUNCH / "search.py"
 
 TINY = """
-from poise_jax.discovery import budgets, explaining, search
+from poise_jax.discovery import explaining, search
+from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.training import config
 

@@ -8,7 +8,7 @@ import pytest
 import sweep_axes
 
 from poise_jax.algorithms import catalog
-from poise_jax.discovery import sweep_cell, sweep_design
+from poise_jax.discovery.sweeps import cell, design
 from poise_jax.tasks import arithmetic
 
 
@@ -80,7 +80,7 @@ def test_constants_of_the_algorithms(config):
 
 
 def test_drawn_at_random(config):
-  draw = functools.partial(sweep_design.random, count=3, seed=0)
+  draw = functools.partial(design.random, count=3, seed=0)
   told = sweep_axes.read(config, "lr=log(1e-5,1e-3)", draw)
   rates = [c.budget.train.learning_rate for c in told.configs]
   assert len(set(rates)) == 3 and all(1e-5 <= r <= 1e-3 for r in rates)
@@ -121,7 +121,7 @@ def test_the_candidate_of_a_file(config, tmp_path):
   mine = told.configs[1]
   assert (mine.name, mine.algorithm) == ("mine", "mine")
   assert mine.source == path.read_text("utf-8")
-  algorithm = sweep_cell.algorithm_of(mine)
+  algorithm = cell.algorithm_of(mine)
   assert algorithm.hparams == catalog.make("dr_grpo").hparams
   path.write_text("import os\n", "utf-8")
   with pytest.raises(flags.Error, match="mine.py may not be trained"):

@@ -20,7 +20,7 @@ import json, os, runpy, sys, traceback
 script, folder = sys.argv[1:3]
 sys.path.insert(0, os.path.dirname(script))  # as when it is run
 from ml_collections import config_flags
-from poise_jax.discovery import trial
+from poise_jax.discovery.trials import trial
 from poise_jax.training import run, trainer
 for i, arguments in enumerate(json.load(sys.stdin)):
   child = os.fork()

@@ -4,18 +4,20 @@ import dataclasses
 
 import pytest
 
-from poise_jax.discovery import budgets, sweep_cell, sweep_table
+from poise_jax.discovery.sweeps import cell as cell_lib
+from poise_jax.discovery.sweeps import table as table_lib
+from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import statistics
 from poise_jax.report import sweep_text
 
 
 def row(name, mean, verdict, gap=None, **changes):
   """A row made by hand."""
-  difference = gap and sweep_table.Difference(
+  difference = gap and table_lib.Difference(
       statistics.Interval(gap, gap - 1, gap + 1), 0.0001, 0.5, 8
   )
   values = {
-      "config": sweep_cell.Config(name, "grpo", budgets.QUICK),
+      "config": cell_lib.Config(name, "grpo", budgets.QUICK),
       "planned": 2,
       "scores": {0: mean, 1: mean} if mean is not None else {},
       "reasons": {},
@@ -29,7 +31,7 @@ def row(name, mean, verdict, gap=None, **changes):
       "metrics": {"pass_at_k/products4": 0.5, "response_length": 20.0},
       "seconds": 7.4,
   }
-  return sweep_table.Row(**(values | changes))
+  return table_lib.Row(**(values | changes))
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def table():
       row("also", None, "none", reasons={0: "not run yet"}),
       row("late", None, "none", reasons={0: "not run yet"}),
   )
-  return sweep_table.Table(rows, "base", 3, True)
+  return table_lib.Table(rows, "base", 3, True)
 
 
 def test_what_holds_and_what_does_not(table):

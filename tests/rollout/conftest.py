@@ -2,7 +2,7 @@
 
 import pytest
 
-from poise_jax.discovery import trial
+from poise_jax.discovery.trials import trial
 from poise_jax.models import checkpoints
 from poise_jax.rollout import tokenizer
 

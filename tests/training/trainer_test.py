@@ -90,7 +90,7 @@ import json, sys
 import jax, numpy as np
 from poise_jax import sharding
 from poise_jax.algorithms import catalog
-from poise_jax.discovery import trial
+from poise_jax.discovery.trials import trial
 from poise_jax.models import checkpoints
 from poise_jax.rollout import tokenizer
 from poise_jax.training import config, environment, metrics, trainer

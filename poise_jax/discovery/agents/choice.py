@@ -1,0 +1,162 @@
+"""From `agent=gemini|offline|replay:PATH|script:PATH` to who is asked.
+
+One table: what each kind opens, and what of it a campaign is a function of.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from poise_jax.archive import records
+from poise_jax.discovery.agents import scientists, team
+from poise_jax.discovery.llm import options as options_lib
+
+TRANSCRIPT = "transcript.jsonl"
+
+Options = options_lib.Options
+_Opened = contextlib.AbstractContextManager[scientists.Scientists]
+
+
+class Kind(NamedTuple):
+  """One kind of agent.
+
+  Attributes:
+    open: (options, path that was named, transcript) -> who is asked.
+    identity: (options, path that was named) -> what the outcome depends on.
+    has_path: whether a path is named after a colon.
+    is_paid: whether calls cost money.
+  """
+
+  open: Callable[[Options, str, pathlib.Path], _Opened]
+  identity: Callable[[Options, str], dict[str, Any]]
+  has_path: bool = False
+  is_paid: bool = False
+
+
+def _model(options: Options, path: str) -> dict[str, Any]:
+  """What is asked; where and for how much money is no part of it."""
+  del path
+  asked = ("model", "temperature", "thinking_level", "max_output_tokens")
+  return {name: getattr(options, name) for name in asked} | _bounds(options)
+
+
+def _script(options: Options, path: str) -> dict[str, Any]:
+  return {"script": records.sha256(pathlib.Path(path).read_bytes())} | _bounds(
+      options
+  )
+
+
+def _bounds(options: Options) -> dict[str, Any]:
+  return {"ideas": options.ideas, "repairs": options.repairs}
+
+
+KINDS: Mapping[str, Kind] = {
+    "offline": Kind(
+        lambda options, path, kept: contextlib.nullcontext(
+            scientists.offline()
+        ),
+        lambda options, path: {},
+    ),
+    "gemini": Kind(
+        lambda options, path, kept: scientists.live(options, kept),
+        _model,
+        is_paid=True,
+    ),
+    "replay": Kind(
+        lambda options, path, kept: contextlib.nullcontext(
+            scientists.replay(options, path)
+        ),
+        _model,  # a replay is the campaign that was recorded
+        has_path=True,
+    ),
+    "script": Kind(
+        lambda options, path, kept: contextlib.nullcontext(
+            scientists.script(options, path)
+        ),
+        _script,
+        has_path=True,
+    ),
+}
+
+
+def read(agent: str) -> tuple[Kind, str]:
+  """Reads the name of an agent.
+
+  Returns:
+    (kind, path that it names, or "").
+
+  Raises:
+    ValueError: if there is no such kind, or its path is missing or too much.
+  """
+  name, _, path = agent.partition(":")
+  kind = KINDS.get(name)
+  if kind is None or kind.has_path != bool(path):
+    known = [n + ":PATH" * k.has_path for n, k in KINDS.items()]
+    raise ValueError(
+        f"`agent` must be one of {', '.join(known)}, got {agent!r}"
+    )
+  return kind, path
+
+
+def identity(agent: str, options: Options) -> dict[str, Any]:
+  """What of an agent the outcome of a campaign is a function of.
+
+  Empty for the offline one, so that such campaigns stay what they were; the
+  same for a recording and its replay.
+
+  Raises:
+    ValueError: see `read`.
+    OSError: if a script cannot be read.
+  """
+  kind, path = read(agent)
+  return kind.identity(options, path)
+
+
+@contextlib.contextmanager
+def opened(
+    agent: str, options: Options, directory: str | os.PathLike[str]
+) -> Iterator[scientists.Scientists]:
+  """Opens what an agent needs, for the time of a campaign.
+
+  Args:
+    agent: see `read`.
+    options: how a model is asked.
+    directory: where its transcript is kept, and goes on from.
+
+  Raises:
+    ValueError: see `read`, `scientists.live`, `scientists.replay`.
+    OSError: if a file cannot be read or written.
+    exchange.CallError: if there is no key.
+  """
+  kind, path = read(agent)
+  with kind.open(options, path, pathlib.Path(directory) / TRANSCRIPT) as asked:
+    yield asked
+
+
+def forecast(agent: str, options: Options, candidates: int) -> list[str]:
+  """What a campaign is expected to pay, one line for its plan, or none.
+
+  Args:
+    agent: see `read`.
+    options: how a model is asked.
+    candidates: that it will propose.
+
+  Raises:
+    ValueError: see `read`; also if the price of the model is not known.
+  """
+  if not read(agent)[0].is_paid:
+    return []
+  expected = team.forecast(candidates)
+  if options.model not in options.prices:
+    raise ValueError(
+        f"`llm.model` must have a known price, got {options.model!r}; set"
+        " `llm.prompt_price` and `llm.output_price`"
+    )
+  dollars = expected.dollars(options.prices[options.model])
+  return [
+      f"model {options.model}: about {expected.calls} calls, ${dollars:.2f}, of"
+      f" at most ${options.budget_dollars:.2f}; when that is spent, it goes on"
+      " by rule"
+  ]

@@ -1,0 +1,1 @@
+"""What scores allow one to conclude: races, error rates, confirmation."""

@@ -1,0 +1,1 @@
+"""Language models asked, recorded, replayed and paid for."""

@@ -1,0 +1,1 @@
+"""What is better, and by how much."""

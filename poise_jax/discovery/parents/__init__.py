@@ -1,0 +1,1 @@
+"""Epistemic Evolutionary Search: whom a round builds on."""

@@ -1,0 +1,1 @@
+"""The offline proposer: losses from the atoms of the whole catalogue."""

@@ -1,0 +1,1 @@
+"""Every configuration with every seed, each cell once."""

@@ -1,0 +1,1 @@
+"""One algorithm trained and scored: how much, how made harder, and again."""
