@@ -6,7 +6,9 @@ values follow from indices. No field holds NaN or infinity.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,10 @@ COMPONENTS = 2
 _DRIFT = np.array(
     [0.0, 0.05, -0.05, np.log(1.195), np.log(0.805), 1.5, -1.5, 5.0]
 )
+
+# (correct, valid, lengths, and by name what else is special) to a batch.
+_MakeFn = Callable[..., types.RolloutBatch]
+_Batches = dict[str, types.RolloutBatch]
 
 
 def suite(
@@ -53,66 +59,115 @@ def suite(
     tokens: T.
     components: K, at least 2.
   """
+  cast = _cast(prompts, group_size, tokens)
+  make = functools.partial(_batch, sizes=(tokens, components))
+  return (
+      _by_verdict(cast, make)
+      | _by_policy(cast, make)
+      | _by_reward(cast, make)
+      | _by_confidence(cast, make)
+  )
+
+
+class _Cast(NamedTuple):
+  """Who succeeds and how long completions are: numbers [P, G] to pick from.
+
+  Attributes:
+    prompt: p of each completion.
+    copy: g of each.
+    tokens: T, the most a completion can have.
+    full: lengths, all T.
+    some: lengths from 1 to T.
+    never: 0 for all.
+    always: 1 for all.
+    mixed: prompt 0 has one success in its group, the others more and more.
+    first: 1 for the first of each group.
+    halved: 1 for every other one.
+  """
+
+  prompt: np.ndarray
+  copy: np.ndarray
+  tokens: int
+  full: np.ndarray
+  some: np.ndarray
+  never: np.ndarray
+  always: np.ndarray
+  mixed: np.ndarray
+  first: np.ndarray
+  halved: np.ndarray
+
+
+def _cast(prompts: int, group_size: int, tokens: int) -> _Cast:
   p, g = np.meshgrid(np.arange(prompts), np.arange(group_size), indexing="ij")
-  full = np.full_like(p, tokens)
-  some = 1 + (3 * p + 2 * g) % tokens
-  never, always = np.zeros_like(p), np.ones_like(p)
-  # Prompt 0 has one success in its group, the others more and more.
-  mixed = (g * prompts <= p * group_size).astype(int)
-  first = (g == 0).astype(int)
-  halved = g % 2
+  return _Cast(
+      prompt=p,
+      copy=g,
+      tokens=tokens,
+      full=np.full_like(p, tokens),
+      some=1 + (3 * p + 2 * g) % tokens,
+      never=np.zeros_like(p),
+      always=np.ones_like(p),
+      mixed=(g * prompts <= p * group_size).astype(int),
+      first=(g == 0).astype(int),
+      halved=g % 2,
+  )
 
-  def make(
-      correct: np.ndarray,
-      valid: np.ndarray,
-      lengths: np.ndarray,
-      cut: np.ndarray = never,
-      drift: np.ndarray | float = 0.0,
-  ) -> types.RolloutBatch:
-    return _batch(
-        correct, valid, lengths, cut, drift=drift, sizes=(tokens, components)
-    )
 
-  index = _pattern(prompts, group_size, tokens, modulus=len(_DRIFT))
-  builders: dict[str, Callable[[], types.RolloutBatch]] = {
-      "mixed": lambda: make(mixed, always, some),
-      "off_policy": lambda: make(mixed, always, full, drift=_DRIFT[index]),
-      "all_fail": lambda: make(never, always, some),
-      "all_pass": lambda: make(always, always, some),
-      "all_invalid": lambda: make(never, never, some),
-      "one_valid": lambda: make(first, first, some),
-      "truncated": lambda: make(
-          mixed * (1 - halved), 1 - halved, full, cut=halved
-      ),
-      "padded": lambda: make(
-          mixed, always, (5 * p + g) % (tokens + 1), drift=_DRIFT[index]
-      ),
-      "all_masked": lambda: make(never, never, never),
+def _by_verdict(c: _Cast, make: _MakeFn) -> _Batches:
+  """Batches that differ in who succeeds, who is cut off, and in lengths."""
+  index = _pattern(*c.prompt.shape, c.tokens, modulus=len(_DRIFT))
+  drift, kept = _DRIFT[index], 1 - c.halved
+  uneven = (5 * c.prompt + c.copy) % (c.tokens + 1)
+  return {
+      "mixed": make(c.mixed, c.always, c.some),
+      "off_policy": make(c.mixed, c.always, c.full, drift=drift),
+      "all_fail": make(c.never, c.always, c.some),
+      "all_pass": make(c.always, c.always, c.some),
+      "all_invalid": make(c.never, c.never, c.some),
+      "one_valid": make(c.first, c.first, c.some),
+      "truncated": make(c.mixed * kept, kept, c.full, truncated=c.halved),
+      "padded": make(c.mixed, c.always, uneven, drift=drift),
+      "all_masked": make(c.never, c.never, c.never),
+      "some_invalid": make(c.mixed * kept, kept, c.some),
   }
-  batches = {name: build() for name, build in builders.items()}
-  far = _spread(prompts, group_size, tokens)
-  base = make(mixed, always, some)
-  whole = make(mixed, always, full)
-  graded = 0.5 + 0.02 * ((3 * p + g) % 5)
-  brief = 1.0 - some / tokens
-  drifted = 0.4 * far * np.linspace(0.0, 1.0, tokens)
-  return batches | {
-      "some_invalid": make(mixed * (1 - halved), 1 - halved, some),
+
+
+def _by_policy(c: _Cast, make: _MakeFn) -> _Batches:
+  """Batches whose other policies are away from the one being optimised."""
+  base = make(c.mixed, c.always, c.some)
+  whole = make(c.mixed, c.always, c.full)
+  far = _spread(*c.prompt.shape, c.tokens)
+  drifted = 0.4 * far * np.linspace(0.0, 1.0, c.tokens)
+  return {
       "near_clip": _moved(whole, 1.0, old_logprobs=-np.log(2.0) * far),
       "far_reference": _moved(base, 0.0, ref_logprobs=6.0 * far),
       "mismatch": _moved(base, 0.0, sampler_logprobs=np.log(8.0) * far),
       "stale": _moved(
           base, 9.0, old_logprobs=drifted, sampler_logprobs=1.3 * drifted
       ),
+  }
+
+
+def _by_reward(c: _Cast, make: _MakeFn) -> _Batches:
+  """Batches whose rewards are more, or rarer, than right and wrong."""
+  base = make(c.mixed, c.always, c.some)
+  graded = 0.5 + 0.02 * ((3 * c.prompt + c.copy) % 5)
+  brief, kept = 1.0 - c.some / c.tokens, 1 - c.halved
+  return {
       "small_spread": dataclasses.replace(
           base, rewards=_f32(graded), progress=_f32(0.5)
       ),
-      "streams": _with_streams(
-          make(mixed * (1 - halved), 1 - halved, some), brief
-      ),
-      "failed_streams": _with_streams(make(never, 1 - halved, some), brief),
-      "solved_streams": _with_streams(make(always, always, some), brief),
-      "lone_success": make(first * (p == 0), always, some),
+      "streams": _with_streams(make(c.mixed * kept, kept, c.some), brief),
+      "failed_streams": _with_streams(make(c.never, kept, c.some), brief),
+      "solved_streams": _with_streams(make(c.always, c.always, c.some), brief),
+      "lone_success": make(c.first * (c.prompt == 0), c.always, c.some),
+  }
+
+
+def _by_confidence(c: _Cast, make: _MakeFn) -> _Batches:
+  """Batches of a policy that is sure, as at the end of a run, or is not."""
+  base = make(c.mixed, c.always, c.some)
+  return {
       "sure": _at(base, scale=0.02, step=900, progress=0.99),
       "surer": _at(base, scale=0.01, step=950, progress=0.995),
       "unsure": _at(base, scale=4.0, step=0, progress=0.0),
@@ -123,12 +178,21 @@ def _batch(
     correct: np.ndarray,
     valid: np.ndarray,
     lengths: np.ndarray,
-    truncated: np.ndarray,
     *,
-    drift: np.ndarray | float,
+    truncated: np.ndarray | float = 0.0,
+    drift: np.ndarray | float = 0.0,
     sizes: tuple[int, int],
 ) -> types.RolloutBatch:
-  """Fills in the fields that follow from what is special."""
+  """Fills in the fields that follow from what is special.
+
+  Args:
+    correct: 0 or 1, [P, G], like the next two.
+    valid: whether an answer can be parsed.
+    lengths: in tokens.
+    truncated: whether the limit came first; [P, G] or for all.
+    drift: log-probabilities less the old ones; [P, G, T] or for all.
+    sizes: T and K.
+  """
   tokens, components = sizes
   prompts, group_size = correct.shape
   mask = np.arange(tokens) < lengths[..., None]
@@ -147,7 +211,7 @@ def _batch(
       rewards=_f32(correct),
       correct=_f32(correct),
       format_valid=_f32(valid),
-      truncated=_f32(truncated),
+      truncated=_f32(np.broadcast_to(truncated, correct.shape)),
       lengths=_f32(lengths),
       staleness=_f32(np.full_like(correct, 0 if np.all(drift == 0.0) else 2)),
       reward_components=_f32(streams),

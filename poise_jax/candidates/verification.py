@@ -102,15 +102,11 @@ def verify(
       although it must be.
   """
   deadline = time.monotonic() + jail.bounds.verify_seconds
-  try:
-    source, encoded = _decode(source)
-    faults = gate(source)
-  except findings.RefusedError as error:
-    faults = (error.finding,)
-  if faults:
-    return Verdict(False, faults)
+  admitted = _admit(source, gate)
+  if not isinstance(admitted, bytes):
+    return Verdict(False, admitted)
   traced = jail.trace(
-      encoded,
+      admitted,
       group_size=group_size,
       fallback_shape=fallback_shape,
       deadline=deadline,
@@ -126,6 +122,28 @@ def verify(
   )
   if isinstance(examined, jail_lib.Refusal):
     return _refusal(examined)
+  return _judge(traced, metadata, examined, known)
+
+
+def _admit(
+    source: str | bytes, gate: Gate
+) -> bytes | tuple[findings.Finding, ...]:
+  """A source as UTF-8 once the gate lets it in, or what keeps it out."""
+  try:
+    text, encoded = _decode(source)
+    faults = gate(text)
+  except findings.RefusedError as error:
+    faults = (error.finding,)
+  return faults or encoded
+
+
+def _judge(
+    traced: jail_lib.Traced,
+    metadata: artifact_lib.Metadata,
+    examined: jail_lib.Examined,
+    known: known_lib.Library | None,
+) -> Verdict:
+  """The verdict on a loss that was traced and examined."""
   found = examined.findings + traced.findings
   if any(f.level == "contract" for f in found):
     return Verdict(False, found)

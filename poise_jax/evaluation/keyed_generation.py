@@ -74,38 +74,23 @@ def make(
     A function of (params, prompts, numbers, key); the N / P numbers of the
     rows of one prompt are consecutive entries.
   """
-
-  @functools.partial(jax.jit, static_argnums=4)
-  def start(
-      params: nnx.State,
-      prompts: prompt_batches.Prompts,
-      rows: Int[Array, "N"],
-      key: Key[Array, ""],
-      room: int,
-  ) -> decoding.Decoding:
-    model = nnx.merge(graphdef, params)
-    return decoding.prefill(
-        model, prompts, rows, key, room=room, max_length=max_length
-    )
-
-  @functools.partial(jax.jit, static_argnums=(2, 3), donate_argnums=1)
-  def advance(
-      params: nnx.State, state: decoding.Decoding, length: int, width: int
-  ) -> tuple[decoding.Decoding, decoding.Written]:
-    return decoding.advance(
-        nnx.merge(graphdef, params),
-        state,
-        sampler,
-        length=length,
-        prompt_length=width,
-        temperature=temperature,
-        eos_ids=eos_ids,
-        pad_id=pad_id,
-    )
-
+  start = jax.jit(
+      functools.partial(_start, graphdef, max_length), static_argnums=4
+  )
+  advance = functools.partial(
+      decoding.advance,
+      sampler=sampler,
+      temperature=temperature,
+      eos_ids=eos_ids,
+      pad_id=pad_id,
+  )
   write = segments.make_write(
       start,
-      advance,
+      jax.jit(
+          functools.partial(_advance, graphdef, advance),
+          static_argnums=(2, 3),
+          donate_argnums=1,
+      ),
       max_length=max_length,
       segment=min(segment, max_length),
       pad_id=pad_id,
@@ -121,3 +106,32 @@ def make(
     return generate.Completions(*write(params, on_device, numbers, key))
 
   return run
+
+
+def _start(
+    graphdef: nnx.GraphDef,
+    max_length: int,
+    params: nnx.State,
+    prompts: prompt_batches.Prompts,
+    rows: Int[Array, "N"],
+    key: Key[Array, ""],
+    room: int,
+) -> decoding.Decoding:
+  """Reads the prompts; see `segments.make_write`."""
+  model = nnx.merge(graphdef, params)
+  return decoding.prefill(
+      model, prompts, rows, key, room=room, max_length=max_length
+  )
+
+
+def _advance(
+    graphdef: nnx.GraphDef,
+    advance: Callable[..., tuple[decoding.Decoding, decoding.Written]],
+    params: nnx.State,
+    state: decoding.Decoding,
+    length: int,
+    width: int,
+) -> tuple[decoding.Decoding, decoding.Written]:
+  """Writes a stretch; see `segments.make_write`."""
+  model = nnx.merge(graphdef, params)
+  return advance(model, state, length=length, prompt_length=width)

@@ -48,6 +48,48 @@ def overall(
   return 100 * sum(s.weight * scores[s.name] for s in sets)
 
 
+def measured(
+    graded: Mapping[arithmetic.ProblemSet, scoring.Grades],
+) -> dict[str, float]:
+  """What grades of a whole suite come to, by the names of metrics.
+
+  Args:
+    graded: set -> grades, [P, `SAMPLES`] where it is scored by pass@k, [P, 1]
+      where by greedy accuracy; sets of both kinds.
+
+  Returns:
+    `overall` (0-100), for each set `pass_at_k/<set>` and `pass_at_1/<set>`, or
+    `accuracy/<set>` (0-1), and over all sampled completions `valid_rate`,
+    `truncated_rate` and `response_length` (tokens); `greedy_length` over the
+    greedy ones. A set counts as much as another one of its kind.
+  """
+  scores, metrics, sampled, greedy = {}, {}, [], []
+  for problem_set, grades in graded.items():
+    name, hits = problem_set.name, grades.correct.sum(axis=1)
+    if problem_set.metric == "pass_at_k":
+      scores[name] = float(estimator.pass_at_k(hits, SAMPLES, SAMPLES).mean())
+      metrics[f"pass_at_1/{name}"] = float(grades.correct.mean())
+      sampled.append(grades)
+    else:
+      scores[name] = float(hits.mean())
+      greedy.append(grades)
+    metrics[f"{problem_set.metric}/{name}"] = scores[name]
+  return metrics | {
+      "overall": overall(scores, list(graded)),
+      "valid_rate": _mean(sampled, "format_valid"),
+      "truncated_rate": _mean(sampled, "truncated"),
+      "response_length": _mean(sampled, "lengths"),
+      "greedy_length": _mean(greedy, "lengths"),
+  }
+
+
+def _mean(graded: Sequence[scoring.Grades], field: str) -> float:
+  """The mean, over sets, of their means of a field."""
+  return float(
+      np.mean([getattr(g, field).mean(dtype=np.float64) for g in graded])
+  )
+
+
 def make_evaluate(
     graphdef: nnx.GraphDef,
     tokenizer: tokenizer_lib.Tokenizer,
@@ -66,10 +108,7 @@ def make_evaluate(
     task: whose suite it is.
 
   Returns:
-    A function of (params, seed, split) that gives `overall` (0-100), for each
-    set `pass_at_k/<set>` and `pass_at_1/<set>`, or `accuracy/<set>` (0-1), and
-    over all sampled completions `valid_rate`, `truncated_rate` and
-    `response_length` (tokens); `greedy_length` over the greedy ones.
+    A function of (params, seed, split) to the metrics of `measured`.
   """
   make = lambda sampler, copies: generate.make_generate(
       graphdef,
@@ -102,27 +141,11 @@ def make_evaluate(
     # As trained params are; else base and trained params compile separately.
     params = jax.device_put(params, jax.local_devices()[0])
     key = jax.random.fold_in(jax.random.key(1234), seed)
-    scores, metrics, sampled, greedy = {}, {}, [], []
-    for i, problem_set in enumerate(task.suite):
-      grades = grade_set(params, problem_set, split, jax.random.fold_in(key, i))
-      name, hits = problem_set.name, grades.correct.sum(axis=1)
-      if problem_set.metric == "pass_at_k":
-        scores[name] = float(estimator.pass_at_k(hits, SAMPLES, SAMPLES).mean())
-        metrics[f"pass_at_1/{name}"] = float(grades.correct.mean())
-        sampled.append(grades)
-      else:
-        scores[name] = float(hits.mean())
-        greedy.append(grades)
-      metrics[f"{problem_set.metric}/{name}"] = scores[name]
-    mean = lambda groups, field: float(
-        np.mean([getattr(g, field).mean(dtype=np.float64) for g in groups])
+    return measured(
+        {
+            s: grade_set(params, s, split, jax.random.fold_in(key, i))
+            for i, s in enumerate(task.suite)
+        }
     )
-    return metrics | {
-        "overall": overall(scores, task.suite),
-        "valid_rate": mean(sampled, "format_valid"),
-        "truncated_rate": mean(sampled, "truncated"),
-        "response_length": mean(sampled, "lengths"),
-        "greedy_length": mean(greedy, "lengths"),
-    }
 
   return evaluate

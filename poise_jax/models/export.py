@@ -1,6 +1,7 @@
 """Hugging Face directories out: what `transformers` loads."""
 
 from collections.abc import Iterator, Mapping
+import contextlib
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import tempfile
 from typing import Any
 
 from flax import nnx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -89,23 +91,6 @@ def _write_json(path: pathlib.Path, fields: Mapping[str, Any]) -> None:
   path.write_text(text, "utf-8")
 
 
-def _publish(written: pathlib.Path, directory: pathlib.Path) -> None:
-  """Moves finished files to their place."""
-  directory.mkdir(parents=True, exist_ok=True)
-  if not any(directory.iterdir()):
-    os.replace(written, directory)
-    return
-  names = {path.name for path in written.iterdir()}
-  # A single file would hide an index, so it goes before the index comes.
-  for path in sorted(directory.glob("model*.safetensors*")):
-    if path.name not in names:
-      path.unlink()
-  # The config, without which nothing can be loaded, comes last.
-  for name in sorted(names, key=lambda name: (name == CONFIG_FILE, name)):
-    os.replace(written / name, directory / name)
-  written.rmdir()
-
-
 def save(
     directory: str | os.PathLike[str],
     config: families.TransformerConfig,
@@ -150,35 +135,71 @@ def save(
   named = weights.stored(config)
   flat = {path: leaf.get_value() for path, leaf in nnx.to_flat_state(params)}
   _check(named, flat)
-  as_dtype = lambda array: jnp.dtype(dtype or array.dtype)
+  dtypes = {path: jnp.dtype(dtype or flat[path].dtype) for path in flat}
   sizes = {
-      name: flat[path].size * as_dtype(flat[path]).itemsize
+      name: flat[path].size * dtypes[path].itemsize
       for name, (path, _, _) in named.items()
   }
-  base = None
-  if source is not None:
-    source = pathlib.Path(source)
-    base = weights.read_json(source / CONFIG_FILE)
-  embedding = flat["embed_tokens", "embedding"]
-  fields = families.config_to_hf(config, base, dtype=str(as_dtype(embedding)))
-  given = {
-      "eos_token_id": eos_token_id,
-      "bos_token_id": bos_token_id,
-      "pad_token_id": pad_token_id,
-  }
-  for name, value in given.items():
-    fields[name] = fields.get(name) if value is None else value
-
-  def tensors() -> Iterator[NDArray]:
-    for path, _, transposed in named.values():
-      array = np.asarray(sharding.fetch(flat[path]))
-      array = array.astype(as_dtype(array), copy=False)
-      yield np.ascontiguousarray(array.T if transposed else array)
-
+  source = None if source is None else pathlib.Path(source)
+  fields = _fields(
+      *(config, source, dtypes["embed_tokens", "embedding"]),
+      eos_token_id=eos_token_id,
+      bos_token_id=bos_token_id,
+      pad_token_id=pad_token_id,
+  )
   plan = _plan(sizes, max_file_bytes)
+  tensors = _tensors(named, flat, dtypes)
   if not sharding.is_writer():
-    _write_weights(directory, plan, sizes, tensors())
+    _write_weights(directory, plan, sizes, tensors)
     return
+  with _appearing(directory) as written:
+    _write_weights(written, plan, sizes, tensors)
+    _write_json(written / CONFIG_FILE, fields)
+    if source is not None:
+      _copy_files(source, written)
+
+
+def _fields(
+    config: families.TransformerConfig,
+    source: pathlib.Path | None,
+    dtype: np.dtype,
+    **tokens: int | list[int] | None,
+) -> dict[str, Any]:
+  """Contents of config.json: ours, and what only the source knows."""
+  base = None if source is None else weights.read_json(source / CONFIG_FILE)
+  fields = families.config_to_hf(config, base, dtype=str(dtype))
+  return fields | {
+      name: fields.get(name) if given is None else given
+      for name, given in tokens.items()
+  }
+
+
+def _tensors(
+    named: Mapping[str, weights.Stored],
+    flat: Mapping[tuple[Any, ...], jax.Array],
+    dtypes: Mapping[tuple[Any, ...], np.dtype],
+) -> Iterator[NDArray]:
+  """The weights as they lie in files, fetched one after the other."""
+  for path, _, transposed in named.values():
+    array = np.asarray(sharding.fetch(flat[path]))
+    array = array.astype(dtypes[path], copy=False)
+    yield np.ascontiguousarray(array.T if transposed else array)
+
+
+def _copy_files(source: pathlib.Path, directory: pathlib.Path) -> None:
+  """Copies tokenizer files and the settings of generation, if there are any."""
+  for name in COPIED_FILES:
+    if (source / name).is_file():
+      shutil.copyfile(source / name, directory / name)
+
+
+@contextlib.contextmanager
+def _appearing(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A directory to write to, whose files go to `directory` if nothing fails.
+
+  It lies beside `directory`, in the same file system; after a failure nothing
+  is left of it.
+  """
   directory.parent.mkdir(parents=True, exist_ok=True)
   written = pathlib.Path(
       tempfile.mkdtemp(
@@ -187,14 +208,27 @@ def save(
   )
   try:
     written.chmod(0o755)
-    _write_weights(written, plan, sizes, tensors())
-    _write_json(written / CONFIG_FILE, fields)
-    for name in COPIED_FILES if source else ():
-      if (source / name).is_file():
-        shutil.copyfile(source / name, written / name)
+    yield written
     _publish(written, directory)
   finally:
     shutil.rmtree(written, ignore_errors=True)
+
+
+def _publish(written: pathlib.Path, directory: pathlib.Path) -> None:
+  """Moves finished files to their place."""
+  directory.mkdir(parents=True, exist_ok=True)
+  if not any(directory.iterdir()):
+    os.replace(written, directory)
+    return
+  names = {path.name for path in written.iterdir()}
+  # A single file would hide an index, so it goes before the index comes.
+  for path in sorted(directory.glob("model*.safetensors*")):
+    if path.name not in names:
+      path.unlink()
+  # The config, without which nothing can be loaded, comes last.
+  for name in sorted(names, key=lambda name: (name == CONFIG_FILE, name)):
+    os.replace(written / name, directory / name)
+  written.rmdir()
 
 
 def _check(

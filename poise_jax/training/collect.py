@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Sequence
 import contextlib
-import functools
 from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Float, Int
 import numpy as np
 
 from poise_jax import sharding, types
 from poise_jax.rollout import engine as engine_lib
-from poise_jax.rollout import generate, scoring
+from poise_jax.rollout import scoring
 from poise_jax.training import (
     config as config_lib,
 )
@@ -25,6 +24,9 @@ from poise_jax.training import (
 )
 from poise_jax.training import (
     environment as environment_lib,
+)
+from poise_jax.training import (
+    groups as groups_lib,
 )
 from poise_jax.training import (
     state as state_lib,
@@ -56,16 +58,6 @@ class Rollout(NamedTuple):
   statistics: dynamic_sampling.Statistics | None
   position: Any
   version: int
-
-
-class _Groups(NamedTuple):
-  """Sampled groups, each leaf [P, ...]; `index` counts what was drawn."""
-
-  prompts: Any
-  completions: generate.Completions
-  grades: scoring.Grades
-  buckets: Any
-  index: Any
 
 
 # (verdicts, seed, round of sampling counted from 0) to verdicts, purely.
@@ -129,36 +121,24 @@ def make_collect(
     score_fn: jitted forward pass of what trains, for the old policy.
     config: sizes.
     mesh: where the arrays go.
-    score_reference: that of plain params, for the reference; `score_fn` if
-      None.
+    score_reference: of plain params, for the reference; `score_fn` if None.
     policy_fn: params to sample with, of what trains and what is frozen.
 
   Returns:
     A function of (state, reference params or None, environment, seed, watch,
     departure). The rollout is a function of all but the watch; keys come from
     (seed, step, attempt), and verdicts flip by the number of rounds that there
-    could have been before. With `config.recompute_old` and a single update `old_logprobs`
-    are left to it, see `updates`. The watch is charged with
+    could have been before. With `config.recompute_old` and a single update
+    `old_logprobs` are left to it, see `updates`. The watch is charged with
 
       rollout  prompts, and completions until they are here;
       grade    their way to the host, text and verdicts;
       score    log-probabilities of the reference and of the old policy, if the
                rollout takes any, until they are here.
   """
-  score_reference = score_reference or score_fn
-
-  def score(
-      state: state_lib.TrainState,
-      reference_params: nnx.State | None,
-      rows: scoring.Rows,
-  ) -> tuple[jax.Array | None, jax.Array | None]:
-    """Log-probabilities of the old and of the reference policy, if asked for."""
-    old = reference = None
-    if config.scores_old:
-      old = score_fn(state.params, rows, *state.frozen).logprobs
-    if reference_params is not None:
-      reference = score_reference(reference_params, rows).logprobs
-    return old, reference
+  passes = _Passes(
+      score_fn if config.scores_old else None, score_reference or score_fn
+  )
 
   def collect(
       state: state_lib.TrainState,
@@ -171,156 +151,91 @@ def make_collect(
     version = state.step * config.updates - state.skipped
     first_round = state.step * config.sampling_attempts
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    drawn = _Drawn([], [])
     with watch.time("rollout"):
       ask = engine(
           *departure.sampler
           or (policy_fn(state.params, *state.frozen), version)
       )
-
-    def judge(
-        correct: Float[np.ndarray, "P G"], attempt: int
-    ) -> Float[np.ndarray, "P G"]:
-      if departure.flip is None:
-        return correct
-      return departure.flip(correct, seed, first_round + attempt)
-
-    sample = functools.partial(
-        *(_sample, ask, environment, key, config.prompts, mesh, watch, drawn),
-        judge,
+    judge = _judge(departure.flip, seed, first_round)
+    sampling = groups_lib.Sampling(
+        *(ask, environment, key, config.prompts, judge, mesh, watch)
     )
-    if config.sampling_attempts == 1:
-      groups, position = sample(state.position, 0)
-      seen, statistics = (groups.grades.correct, groups.buckets), None
-    else:
-      groups, position, statistics, seen = _fill(sample, state.position, config)
-      problems = [drawn.problems[i] for i in groups.index]
-      groups = groups._replace(
-          prompts=sharding.place(mesh, environment.encode(problems))
-      )
-    groups = groups._replace(
-        completions=sharding.place(mesh, groups.completions)
-    )
-    rows = scoring.Rows(
-        groups.prompts, groups.completions.tokens, groups.completions.mask
-    )
-    oldest = min(drawn.versions)
+    taken = groups_lib.take(sampling, state.position, config.sampling_attempts)
+    rows = _rows(taken.groups)
     scores = config.scores_old or reference_params is not None
     with watch.time("score") if scores else contextlib.nullcontext():
-      old, reference = score(state, reference_params, rows)
+      scored = _score(passes, state, reference_params, rows)
       fields = _fields(
-          groups,
-          old=groups.completions.logprobs if old is None else old,
-          reference=reference,
-          pass_rate=history.pass_rate(state.history, groups.buckets),
-          staleness=version - oldest,
-          step=state.step,
+          *(taken.groups, scored, state),
+          staleness=version - taken.version,
           steps=config.steps,
       )
       batch = types.RolloutBatch(**sharding.place(mesh, fields))
       # All that the device has to do: to wait costs no more than the time to
       # start the first program of the update.
-      jax.block_until_ready((old, reference))
-    return Rollout(
-        rows=rows,
-        batch=batch,
-        problems=[drawn.problems[i] for i in groups.index],
-        grades=groups.grades,
-        correct=seen[0],
-        buckets=seen[1],
-        statistics=statistics,
-        position=position,
-        version=oldest,
-    )
+      jax.block_until_ready(scored)
+    return _rollout(rows, batch, taken)
 
   return collect
 
 
-class _Drawn(NamedTuple):
-  """All problems of a rollout so far, and who answered each attempt."""
+class _Passes(NamedTuple):
+  """Forward passes of a rollout; without `old` the sampler's word is taken."""
 
-  problems: list[Any]
-  versions: list[int]
-
-
-def _sample(
-    ask: engine_lib.SampleFn,
-    environment: environment_lib.Environment,
-    key: Key[Array, ""],
-    prompts: int,
-    mesh: jax.sharding.Mesh,
-    watch: throughput.Stopwatch,
-    drawn: _Drawn,
-    judge: Callable[[Float[np.ndarray, "P G"], int], Float[np.ndarray, "P G"]],
-    position: Any,
-    attempt: int,
-) -> tuple[_Groups, Any]:
-  """Draws problems, and samples and grades a group for each."""
-  with watch.time("rollout"):
-    problems, position = environment.source(position, prompts)
-    tokens = sharding.place(mesh, environment.encode(problems))
-    attempt_key = jax.random.fold_in(key, attempt) if attempt else key
-    # Grading reads them at once: waiting here only tells the two apart.
-    found, version = jax.block_until_ready(ask(tokens, attempt_key))
-  with watch.time("grade"):
-    grades = environment.grade(problems, found)
-    grades = grades._replace(correct=judge(grades.correct, attempt))
-  index = len(drawn.problems) + np.arange(len(problems))
-  drawn.problems.extend(problems)
-  drawn.versions.append(version)
-  buckets = environment.buckets(problems)
-  return _Groups(tokens, found, grades, buckets, index), position
+  old: step.ScoreRowsFn | None
+  reference: step.ScoreRowsFn
 
 
-def _fill(
-    sample: Callable[[Any, int], tuple[_Groups, Any]],
-    position: Any,
-    config: config_lib.TrainConfig,
-) -> tuple[_Groups, Any, dynamic_sampling.Statistics, tuple[Any, Any]]:
-  """Samples until enough groups are mixed."""
+class _Scored(NamedTuple):
+  """Log-probabilities [P*G, T] of the old and the reference policy, if any."""
 
-  def attempt(position: Any, index: int) -> dynamic_sampling.Attempt:
-    groups, position = sample(position, index)
-    completions = jax.tree.map(
-        lambda x: x.reshape(config.prompts, -1, *x.shape[1:]),
-        sharding.fetch(groups.completions),
-    )
-    # Prompts of another attempt may be padded to another width.
-    groups = groups._replace(prompts=None, completions=completions)
-    correct = groups.grades.correct
-    return dynamic_sampling.Attempt(
-        groups,
-        dynamic_sampling.mixed(correct),
-        position,
-        (correct, groups.buckets),
-    )
+  old: jax.Array | None
+  reference: jax.Array | None
 
-  filled = dynamic_sampling.fill(
-      config.prompts, config.sampling_attempts, attempt, position
-  )
-  groups = filled.groups
-  flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), groups.completions)
-  return (
-      groups._replace(completions=flat),
-      filled.position,
-      filled.statistics,
-      filled.seen,
-  )
+
+def _judge(
+    flip: FlipFn | None, seed: int, first_round: int
+) -> groups_lib.JudgeFn:
+  """A verifier that errs, in the rounds of one step; or one that does not."""
+  if flip is None:
+    return lambda correct, index: correct
+  return lambda correct, index: flip(correct, seed, first_round + index)
+
+
+def _rows(groups: groups_lib.Groups) -> scoring.Rows:
+  """What a policy is told of the groups."""
+  completions = groups.completions
+  return scoring.Rows(groups.prompts, completions.tokens, completions.mask)
+
+
+def _score(
+    passes: _Passes,
+    state: state_lib.TrainState,
+    reference_params: nnx.State | None,
+    rows: scoring.Rows,
+) -> _Scored:
+  """Starts the passes that are asked for."""
+  old = reference = None
+  if passes.old:
+    old = passes.old(state.params, rows, *state.frozen).logprobs
+  if reference_params is not None:
+    reference = passes.reference(reference_params, rows).logprobs
+  return _Scored(old, reference)
 
 
 def _fields(
-    groups: _Groups,
+    groups: groups_lib.Groups,
+    scored: _Scored,
+    state: state_lib.TrainState,
     *,
-    old: jax.Array,
-    reference: jax.Array | None,
-    pass_rate: Float[np.ndarray, "P"],
     staleness: int,
-    step: int,
     steps: int,
 ) -> dict[str, Any]:
   """Puts the parts into the shapes of a batch, on the host or the device."""
   completions, grades = groups.completions, groups.grades
   shape = (*grades.correct.shape, -1)
+  reference = scored.reference
+  old = completions.logprobs if scored.old is None else scored.old
   old = old.reshape(shape)
   return dict(
       logprobs=old,
@@ -336,7 +251,24 @@ def _fields(
       lengths=grades.lengths,
       staleness=np.full_like(grades.correct, staleness),
       reward_components=np.stack([grades.correct, grades.format_valid], -1),
-      history_pass_rate=pass_rate,
-      step=np.int32(step),
-      progress=np.float32(step / steps),
+      history_pass_rate=history.pass_rate(state.history, groups.buckets),
+      step=np.int32(state.step),
+      progress=np.float32(state.step / steps),
+  )
+
+
+def _rollout(
+    rows: scoring.Rows, batch: types.RolloutBatch, taken: groups_lib.Taken
+) -> Rollout:
+  """Everything known about the completions of a batch."""
+  return Rollout(
+      rows=rows,
+      batch=batch,
+      problems=taken.groups.problems,
+      grades=taken.groups.grades,
+      correct=taken.correct,
+      buckets=taken.buckets,
+      statistics=taken.statistics,
+      position=taken.position,
+      version=taken.version,
   )

@@ -25,27 +25,18 @@ import re
 from typing import Any, NamedTuple
 
 from flax import nnx
-from jaxtyping import Int
-import numpy as np
 
-from poise_jax import sharding, types
+from poise_jax import types
 from poise_jax.training import (
     checkpoint,
-    collect,
-    completions_log,
+    continuation,
     preemption,
-    prompts,
+    run_logs,
     sinks,
     throughput,
 )
 from poise_jax.training import (
-    config as config_lib,
-)
-from poise_jax.training import (
     environment as environment_lib,
-)
-from poise_jax.training import (
-    metrics as metrics_lib,
 )
 from poise_jax.training import (
     state as state_lib,
@@ -54,7 +45,7 @@ from poise_jax.training import (
     trainer as trainer_lib,
 )
 
-Values = Mapping[str, float]
+Values = run_logs.Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +111,7 @@ EvaluateFn = Callable[[nnx.State, int], Values]
 OnStart = Callable[[int], None]
 # Called after each step with (steps done, all values of the step).
 OnStep = Callable[[int, Values], None]
-Decode = Callable[[Any, Any], list[str]]
+Decode = run_logs.Decode
 
 
 def train(
@@ -168,7 +159,8 @@ def train(
   """
   check_workdir(workdir)
   workdir = pathlib.Path(workdir)
-  fields = _identity(trainer.config, algorithm, config) | fingerprint
+  fields = continuation.identity(trainer.config, algorithm, config.seed)
+  fields |= fingerprint
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(preemption.watch())
     checkpoints = stack.enter_context(
@@ -181,34 +173,30 @@ def train(
     if start == trainer.config.steps:
       return RunResult(state, start, True, 0)
     reference = trainer.reference(state, params)
-    write, log = _open_logs(stack, workdir, config, start, more_sinks)
+    tell = run_logs.Tell(environment.prompt_of, decode, config.completions)
+    log = stack.enter_context(
+        run_logs.open_logs(workdir, start, tell, more_sinks)
+    )
     clock = throughput.Stopwatch()
     # Asked once a step, so that whoever stops has saved; and equally often by
     # all processes, which answer together.
     stopping = stop()
     while state.step < trainer.config.steps and not stopping:
-      step = state.step
       with clock.time("train"):
         result = trainer.step(
             state, reference, algorithm, environment, config.seed
         )
       state = result.state
-      last = state.step == trainer.config.steps
-      found = {}
-      if evaluate and (last or _due(state.step, config.evaluate_every)):
-        with clock.time("evaluate"):
-          found = _evaluated(evaluate, trainer.policy(state), config.seed)
-      values = _values(trainer, result, found, clock.lap())
+      found = _evaluated(evaluate, trainer, state, config, clock)
+      values = run_logs.values(trainer, result, found, clock.lap())
       # Logs come before the checkpoint: a kill between them repeats the step,
       # and its lines are replaced. The other way round they would be missing.
-      tokens = sharding.fetch(result.rollout.rows.tokens)
-      if log:
-        _log_completions(log, step, result.rollout, tokens, environment, decode)
-      write(step, values)
+      log(state.step - 1, result.rollout, values)
       stopping = stop()
+      last = state.step == trainer.config.steps
       if last or stopping or _is_kept(config, state.step, found):
         with clock.time("checkpoint"):
-          _save(checkpoints, state, values)
+          continuation.save(checkpoints, state, values)
       on_step(state.step, values)
     finished = state.step == trainer.config.steps
     return RunResult(state, start, finished, 0 if finished else stop.exit_code)
@@ -245,59 +233,23 @@ def _begin(
   if latest is None:
     return trainer.start(params, algorithm, environment)
   like = trainer.expect(params, algorithm, environment)
-  return _restored(checkpoints, latest, like)
+  return continuation.restore(checkpoints, latest, like)
 
 
 def _evaluated(
-    evaluate: EvaluateFn, params: nnx.State, seed: int
-) -> dict[str, float]:
-  """What evaluation says, by the names of its metrics."""
-  return {f"eval/{name}": v for name, v in evaluate(params, seed).items()}
-
-
-def _values(
+    evaluate: EvaluateFn | None,
     trainer: trainer_lib.Trainer,
-    result: trainer_lib.StepResult,
-    found: Values,
-    times: Values,
-) -> dict[str, float]:
-  """All that is logged of a step; `found` by evaluation."""
-  values = metrics_lib.values(result.metrics) | found
-  rates = throughput.rates(
-      tokens=values["num_tokens"],
-      seconds=times["time/train"],
-      flops=trainer.flops(result.rollout),
-      devices=list(trainer.mesh.devices.flat),
-  )
-  phases = metrics_lib.values(result.times)
-  skipped = {"skipped_updates": float(result.state.skipped)}
-  return values | phases | times | rates | skipped
-
-
-def _identity(
-    training: config_lib.TrainConfig,
-    algorithm: types.Algorithm,
+    state: state_lib.TrainState,
     config: RunConfig,
-) -> dict[str, Any]:
-  """What must not change over a run, by the flag that would change it."""
-  fields = dataclasses.asdict(training)
-  # A run may go on on other devices, and in other pieces.
-  for name in ("mesh", "micro_batches", "schedule"):
-    fields.pop(name)
-  if training.lora is None:  # It was not always a field.
-    fields.pop("lora")
-  scoring = fields.pop("scoring")
-  return {
-      "--config.algorithm": algorithm.name,
-      "--hparam": dict(algorithm.hparams),
-      "--config.scoring.compute_dtype": scoring["compute_dtype"],
-      "--config.train": fields,
-      "--config.run.seed": config.seed,
-  }
-
-
-def _due(step: int, every: int) -> bool:
-  return every > 0 and step % every == 0
+    clock: throughput.Stopwatch,
+) -> dict[str, float]:
+  """What evaluation says after a step, by its names; nothing if not due."""
+  last = state.step == trainer.config.steps
+  if evaluate is None or not (last or _due(state.step, config.evaluate_every)):
+    return {}
+  with clock.time("evaluate"):
+    found = evaluate(trainer.policy(state), config.seed)
+    return {f"eval/{name}": value for name, value in found.items()}
 
 
 def _is_kept(config: RunConfig, step: int, found: Values) -> bool:
@@ -306,90 +258,5 @@ def _is_kept(config: RunConfig, step: int, found: Values) -> bool:
   return evaluated or _due(step, config.checkpoint_every)
 
 
-def _arrays(state: state_lib.TrainState) -> dict[str, Any]:
-  """What of a state is arrays."""
-  return {
-      "params": state.params,
-      "opt_state": state.opt_state,
-      "algorithm_state": state.algorithm_state,
-      "history": state.history,
-  }
-
-
-def _save(
-    checkpoints: checkpoint.Checkpoints,
-    state: state_lib.TrainState,
-    values: Values,
-) -> None:
-  """Starts writing a checkpoint, in the background."""
-  meta = {
-      "step": state.step,
-      "position": list(state.position),
-      "skipped": state.skipped,
-  }
-  checkpoints.save(state.step, _arrays(state), meta, dict(values))
-
-
-def _restored(
-    checkpoints: checkpoint.Checkpoints,
-    step: int,
-    like: state_lib.TrainState,
-) -> state_lib.TrainState:
-  """The state of a checkpoint, placed like a fresh one."""
-  arrays, meta = checkpoints.restore(step, _arrays(like))
-  return like._replace(
-      **arrays,
-      position=prompts.Position(*meta["position"]),
-      step=meta["step"],
-      skipped=meta["skipped"],
-  )
-
-
-def _open_logs(
-    stack: contextlib.ExitStack,
-    workdir: pathlib.Path,
-    config: RunConfig,
-    start: int,
-    more_sinks: Callable[[int], sinks.Sink],
-) -> tuple[sinks.Sink, completions_log.CompletionsLog | None]:
-  """Opens what is written beside the checkpoints; process 0 alone writes."""
-  if not sharding.is_writer():
-    return sinks.combine(), None
-  write = sinks.combine(
-      sinks.to_jsonl(workdir / "metrics.jsonl", start_step=start),
-      more_sinks(start),
-  )
-  stack.callback(write.close)
-  log = completions_log.open_log(
-      workdir / "completions.jsonl", start_step=start, keep=config.completions
-  )
-  stack.callback(log.close)
-  return write, log
-
-
-def _log_completions(
-    log: completions_log.CompletionsLog,
-    step: int,
-    rollout: collect.Rollout,
-    tokens: Int[np.ndarray, "N T"],
-    environment: environment_lib.Environment,
-    decode: Decode,
-) -> None:
-  """Keeps some completions of a step as text."""
-  grades, group_size = rollout.grades, rollout.grades.correct.shape[1]
-
-  def describe(row: int) -> completions_log.Completion:
-    place = divmod(row, group_size)
-    length = grades.lengths[place].reshape(1).astype(int)
-    return completions_log.Completion(
-        prompt=environment.prompt_of(rollout.problems[place[0]]),
-        completion=decode(tokens[row : row + 1], length)[0],
-        reward=float(grades.correct[place]),
-        correct=bool(grades.correct[place]),
-        valid=bool(grades.format_valid[place]),
-        truncated=bool(grades.truncated[place]),
-        length=int(length[0]),
-        policy_version=rollout.version,
-    )
-
-  log(step, grades.correct.size, describe)
+def _due(step: int, every: int) -> bool:
+  return every > 0 and step % every == 0

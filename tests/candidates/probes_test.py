@@ -66,3 +66,61 @@ def test_ratios_reach_both_sides_of_the_clip(suite):
     assert np.any((ratio >= low) & (ratio <= high)), (low, high)
   assert np.all(np.asarray(suite["mixed"].staleness) == 0)
   assert np.all(np.asarray(batch.staleness) > 0)
+
+
+def test_others_policies_are_as_far_as_the_names_say(suite):
+  """Upwards less far: nothing is more likely than certain."""
+  away = lambda name, field: (
+      np.asarray(getattr(suite[name], field)) - suite[name].logprobs
+  )
+  ratio = np.exp(-away("near_clip", "old_logprobs"))
+  assert ratio.min() == pytest.approx(0.5, rel=0.05)
+  assert ratio.max() == pytest.approx(2.0, rel=1e-5)
+  reference = away("far_reference", "ref_logprobs")
+  assert reference.min() == pytest.approx(-6.0, rel=0.05)
+  mismatch = away("mismatch", "sampler_logprobs")
+  assert mismatch.min() == pytest.approx(-np.log(8.0), rel=0.05)
+  stale = suite["stale"]
+  assert np.all(np.asarray(stale.staleness) == 9)
+  drift = np.abs(away("stale", "old_logprobs")).mean(axis=(0, 1))
+  assert drift[0] == 0 and drift.max() > 0.05
+
+
+def test_rewards_are_what_the_names_say(suite):
+  spread = np.asarray(suite["small_spread"].rewards).std(axis=1)
+  assert np.all(0 < spread) and np.all(spread < 0.1)
+  assert np.asarray(suite["streams"].rewards).min() < 0
+  assert np.all(np.asarray(suite["failed_streams"].correct) == 0)
+  assert np.all(np.asarray(suite["solved_streams"].correct) == 1)
+  # Brevity tells apart what correctness does not.
+  for name in ("failed_streams", "solved_streams"):
+    assert np.all(np.asarray(suite[name].rewards).std(axis=1) > 0)
+  assert np.asarray(suite["lone_success"].correct).sum() == 1
+  entropy = {
+      k: float(np.asarray(suite[k].entropy).mean())
+      for k in ("surer", "sure", "mixed", "unsure")
+  }
+  assert sorted(entropy, key=entropy.get) == list(entropy)
+  assert [float(suite[k].progress) for k in ("unsure", "surer")] == (
+      pytest.approx([0.0, 0.995])
+  )
+
+
+def test_names_and_order_stand(suite):
+  """States are carried from one to the next, so the order is what it is."""
+  names = (
+      "mixed off_policy all_fail all_pass all_invalid one_valid truncated"
+      " padded all_masked some_invalid near_clip far_reference mismatch stale"
+      " small_spread streams failed_streams solved_streams lone_success sure"
+      " surer unsure"
+  )
+  assert list(suite) == names.split()
+
+
+def test_other_sizes():
+  batch = probes.suite(2, 3, 5, 3)["streams"]
+  assert batch.logprobs.shape == (2, 3, 5)
+  assert batch.reward_components.shape == (2, 3, 3)
+  # The third stream is brevity.
+  brief = 1.0 - np.asarray(batch.lengths) / 5
+  np.testing.assert_allclose(batch.reward_components[..., 2], brief, atol=1e-6)

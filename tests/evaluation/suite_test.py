@@ -4,12 +4,13 @@ import csv
 import importlib.util
 import pathlib
 
+import numpy as np
 import pytest
 
 from poise_jax.discovery.trials import budgets, trial
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints
-from poise_jax.rollout import tokenizer
+from poise_jax.rollout import scoring, tokenizer
 from poise_jax.tasks import arithmetic, embedded
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -54,6 +55,33 @@ def test_the_weights_reproduce_the_papers_table():
     scores = _scores([float(row[column]) / 100 for column in COLUMNS])
     expected = float(row["Overall"])
     assert suite.overall(scores) == pytest.approx(expected, abs=0.11), row
+
+
+def test_grades_of_a_suite_by_hand():
+  """Overall weighs sets; in rates and lengths each set counts the same."""
+
+  def grades(correct, valid, length):
+    ones = np.ones_like(correct)
+    return scoring.Grades(correct, valid * ones, 0 * ones, length * ones)
+
+  graded = {}
+  for i, problem_set in enumerate(arithmetic.SUITE):
+    sampled = problem_set.metric == "pass_at_k"
+    correct = np.zeros((2, suite.SAMPLES if sampled else 1), np.float32)
+    # Problem 0 of all sets: once right, or eight times in the first set.
+    correct[0, : 1 if i else 8] = 1
+    graded[problem_set] = grades(correct, 0.5 if i else 0.8, 3.0 + i)
+  # Cut off: 4 of 64 in the last sampled set.
+  graded[arithmetic.SUITE[2]].truncated[1, :4] = 1
+  found = suite.measured(graded)
+  assert all(found[name] == 0.5 for name in SETS)
+  assert found["overall"] == pytest.approx(50, rel=1e-12)
+  assert found["pass_at_1/products4"] == 8 / 64
+  assert found["pass_at_1/mixed5"] == 1 / 64
+  assert found["valid_rate"] == pytest.approx((0.8 + 0.5 + 0.5) / 3)
+  assert found["truncated_rate"] == pytest.approx(4 / 64 / 3)
+  assert found["response_length"] == pytest.approx((3 + 4 + 5) / 3)
+  assert found["greedy_length"] == pytest.approx((6 + 7 + 8) / 3)
 
 
 @pytest.fixture(scope="module")

@@ -117,6 +117,13 @@ def test_files_can_be_read_by_others(tmp_path, params):
     assert path.stat().st_mode & 0o044 == 0o044
 
 
+def test_special_tokens_are_named_even_where_none_is_known(tmp_path, params):
+  export.save(tmp_path / "out", CONFIG, params, eos_token_id=[4, 5])
+  fields = json.loads((tmp_path / "out" / "config.json").read_text())
+  names = ("eos_token_id", "bos_token_id", "pad_token_id")
+  assert [fields[name] for name in names] == [[4, 5], None, None]
+
+
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_failure_changes_nothing(tmp_path, source, params, existing):
   out = tmp_path / "deep" / "out"
