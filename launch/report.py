@@ -13,6 +13,7 @@ from absl import app, flags
 
 from poise_jax.archive import store
 from poise_jax.discovery import leaderboard
+from poise_jax.evaluation import results
 from poise_jax.report import page
 
 _ARCHIVE = flags.DEFINE_string(
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
         if _JSON.value == "-":
           print(text)
         else:
-          page.write_atomically(_JSON.value, text + "\n")
+          results.write_atomically(_JSON.value, text + "\n")
   except store.ArchiveError as error:
     fail(str(error))
   except OSError as error:

@@ -40,8 +40,9 @@ from poise_jax.discovery.sweeps import executors, view
 from poise_jax.discovery.sweeps import forecast as forecast_lib
 from poise_jax.discovery.sweeps import sweep as sweep_lib
 from poise_jax.discovery.sweeps import table as table_lib
-from poise_jax.report import page, sweep_text
+from poise_jax.evaluation import results
 from poise_jax.report import sweep as sweep_page
+from poise_jax.report import sweep_text
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
 _SWEEP = flags.DEFINE_string(
@@ -160,7 +161,7 @@ def write(
       "cells.csv": view.as_csv(view.cells(done)),
   }
   for name, text in files.items():
-    page.write_atomically(folder / name, text)
+    results.write_atomically(folder / name, text)
   sweep_page.write(table, about, title, folder)
 
 

@@ -4,37 +4,22 @@ Completions are whatever a policy wrote: nothing reaches the page unescaped,
 and there is no script on it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-import html
+from collections.abc import Mapping
 import json
 from typing import Any
 
 from poise_jax.evaluation import comparison, paired_scores, results, verdict
+from poise_jax.report import layout
 
 _WIDTH = 720
 _ROW = 30
 _LEFT = 130
 
-_CSS = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem;
-  margin: 0 auto; padding: 1rem; }
-h1, h2 { line-height: 1.2; }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #8886; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap;
-  border-bottom: 1px solid #8884; }
-.claim { border-left: .3rem solid #8888; padding-left: .8rem; }
-.note { opacity: .75; font-size: .9rem; }
-details { margin: .5rem 0; border: 1px solid #8884; border-radius: .3rem;
-  padding: .4rem .8rem; }
-summary { cursor: pointer; overflow-wrap: anywhere; }
+_STYLE = """
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
 @media (max-width: 40rem) { .sides { grid-template-columns: 1fr; } }
 .sides > div { min-width: 0; }
-pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere;
-  background: #8882; padding: .6rem; font-size: .85rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 svg { max-width: 100%; height: auto; font: 13px system-ui, sans-serif; }
 svg text { fill: currentColor; }
 """
@@ -60,51 +45,22 @@ def render(found: comparison.Comparison, manifest: Mapping[str, Any]) -> str:
   ]
   body = [
       f"<h1>{title}</h1>",
-      *(
-          f'<p class="claim">{_escape(sentence)}</p>'
-          for sentence in verdict.sentences(found)
-      ),
+      layout.claims(verdict.sentences(found)),
       "<h2>Scores</h2>",
-      _table("scores", heads, scores),
-      f'<p class="note">Points of 100. {_escape(verdict.METHODS)}</p>',
+      layout.table("scores", heads, scores),
+      f'<p class="note">Points of 100. {layout.escape(verdict.METHODS)}</p>',
       _forest(found),
       "<h2>Other measures</h2>",
-      _table(
+      layout.table(
           "others", ("set", "measure", "A", "B", "B - A, 95 %", "p"), others
       ),
       '<p class="note">Not corrected for their number.</p>',
       "<h2>Flips</h2>",
       *(_flips(s) for s in found.sets.values()),
       "<h2>Manifest</h2>",
-      f"<pre><code>{_escape(json.dumps(manifest, indent=2))}</code></pre>",
+      f"<pre><code>{layout.escape(json.dumps(manifest, indent=2))}</code></pre>",
   ]
-  return "\n".join(
-      [
-          '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
-          '<meta name="viewport" content="width=device-width, initial-scale=1">',
-          f"<title>{title}</title><style>{_CSS}</style></head><body>",
-          *body,
-          "</body></html>\n",
-      ]
-  )
-
-
-def _escape(value: object) -> str:
-  # Halves of surrogate pairs cannot be written to a file.
-  text = str(value).encode("utf-8", "replace").decode()
-  return html.escape(text, quote=True)
-
-
-def _table(
-    name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
-) -> str:
-  head = "".join(f"<th>{_escape(h)}</th>" for h in heads)
-  lines = [f"<tr>{head}</tr>"]
-  for row in rows:
-    cells = "".join(f"<td>{_escape(cell)}</td>" for cell in row)
-    lines.append(f"<tr>{cells}</tr>")
-  body = "\n".join(lines)
-  return f'<div class="scroll"><table id="{name}">{body}</table></div>'
+  return layout.document(title, body, style=_STYLE)
 
 
 def _forest(found: comparison.Comparison) -> str:
@@ -149,16 +105,14 @@ def _bar(
 
 
 def _label(x: float, y: int, text: str, anchor: str) -> str:
-  return (
-      f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{_escape(text)}</text>'
-  )
+  return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{layout.escape(text)}</text>'
 
 
 def _flips(found: comparison.SetComparison) -> str:
   """Problems that one solved, folded, the two completions side by side."""
   gained = sum(f.gained for f in found.flips)
   lines = [
-      f"<h3>{_escape(found.name)}: {gained} gained,"
+      f"<h3>{layout.escape(found.name)}: {gained} gained,"
       f" {len(found.flips) - gained} lost</h3>"
   ]
   for flip in found.flips:
@@ -171,9 +125,9 @@ def _flips(found: comparison.SetComparison) -> str:
         )
     )
     lines.append(
-        f"<details><summary><strong>{_escape(flip.id)}</strong>: only"
-        f" {winner} solved it</summary>\n<pre>{_escape(flip.problem)}</pre>\n"
-        f"<p>Reference answer: <code>{_escape(flip.gold)}</code></p>\n"
+        f"<details><summary><strong>{layout.escape(flip.id)}</strong>: only"
+        f" {winner} solved it</summary>\n<pre>{layout.escape(flip.problem)}</pre>\n"
+        f"<p>Reference answer: <code>{layout.escape(flip.gold)}</code></p>\n"
         f'<div class="sides">{sides}</div></details>'
     )
   return "\n".join(lines)
@@ -188,5 +142,5 @@ def _side(
   count = f", {hits} of {samples} samples right" if samples > 1 else ""
   return (
       f"<div><p>{name}: {', '.join(marks)}, {completion.tokens} tokens"
-      f"{count}</p>\n<pre>{_escape(completion.text)}</pre></div>"
+      f"{count}</p>\n<pre>{layout.escape(completion.text)}</pre></div>"
   )

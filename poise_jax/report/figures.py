@@ -4,7 +4,7 @@ Names and rationales come from candidates and are not trusted. Plotly reads a
 subset of HTML in every text, so they are escaped, and never put into templates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import html
 import textwrap
 
@@ -12,8 +12,9 @@ import numpy as np
 from plotly import graph_objects as go
 from plotly import subplots
 
-from poise_jax.archive import lineage, records
+from poise_jax.archive import records
 from poise_jax.discovery import leaderboard
+from poise_jax.discovery.parents import tree
 
 # Panels of the training curves: title, and name in `Evaluation.curve`.
 CURVES = (
@@ -114,10 +115,11 @@ def frontier_by_depth(
   Canaries are left out: they stand outside the search.
   """
   standing_of = {s.id: s for s in standings if s.overall_mean is not None}
-  level = lineage.depth(candidates)
+  parents = {c.id: c.parents for c in candidates}
+  level = {key: tree.depth(parents, key) for key in parents}
   shown = [c for c in candidates if c.role != "canary" and c.id in standing_of]
   scores = {c.id: standing_of[c.id].overall_mean for c in shown}
-  best = lineage.best_by_depth(candidates, scores)
+  best = _best_by_depth(level, scores)
   name = {c.id: escape(c.name) for c in candidates}
   figure = go.Figure()
   figure.add_scatter(
@@ -145,6 +147,18 @@ def frontier_by_depth(
   return _styled(
       figure, x_title="depth below the root", y_title="overall (0-100)"
   )
+
+
+def _best_by_depth(
+    level: Mapping[str, int], scores: Mapping[str, float]
+) -> dict[int, str]:
+  """Maps each depth to its best-scoring candidate, the earlier one if tied."""
+  best: dict[int, str] = {}
+  for key, score in scores.items():
+    champion = best.get(level[key])
+    if champion is None or score > scores[champion]:
+      best[level[key]] = key
+  return dict(sorted(best.items()))
 
 
 def leaderboard_bars(
@@ -242,9 +256,9 @@ def _rows(candidates: Sequence[records.Candidate]) -> dict[str, float]:
   """Places candidates such that subtrees of first parents do not cross."""
   parent = {c.id: c.parents[0] if c.parents else None for c in candidates}
   below: dict[str | None, list[str]] = {None: []}
-  for child in lineage.parents(candidates):
+  for child, above in parent.items():
     below[child] = []
-    below[parent[child]].append(child)
+    below[above].append(child)
   row: dict[str, float] = {}
   leaves = 0
   # Depth first, without recursion: lineages may be long.

@@ -4,43 +4,19 @@ Names may be those of candidates: nothing reaches the page unescaped, and
 plotly, which reads HTML in every text, gets them escaped too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-import html
+from collections.abc import Mapping, Sequence
 import os
 import pathlib
 from typing import Any
 
 from plotly import graph_objects as go
-from plotly import offline
 
 from poise_jax.discovery.sweeps import table as table_lib
-from poise_jax.report import figures, page, sweep_text
+from poise_jax.report import figures, layout, sweep_text
 
 _GRAY = "#888888"
 _COLOURS = {"better": "#2e8b57", "worse": "#c0504d", "baseline": "#3b6fb6"}
 _ROW = 18
-
-_CSS = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem;
-  margin: 0 auto; padding: 1rem; }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #8886; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .6rem; text-align: left; white-space: nowrap;
-  border-bottom: 1px solid #8884; }
-.claim { border-left: .3rem solid #8888; padding-left: .8rem; }
-.note { opacity: .75; font-size: .9rem; }
-p, td { overflow-wrap: anywhere; }
-"""
-
-_SCRIPT = """
-for (const node of document.querySelectorAll("script[data-figure]")) {
-  const figure = JSON.parse(node.textContent);
-  Plotly.newPlot(node.dataset.figure, figure.data, figure.layout,
-    {responsive: true, displayModeBar: false});
-}
-"""
 
 
 def write(
@@ -63,48 +39,34 @@ def write(
   Raises:
     OSError: if the files cannot be written.
   """
-  folder = pathlib.Path(out_dir)
-  folder.mkdir(parents=True, exist_ok=True)
-  page.write_atomically(folder / "plotly.min.js", offline.get_plotlyjs())
-  text = render(table, facts, title)
-  return page.write_atomically(folder / "index.html", text)
+  return layout.publish(out_dir, render(table, facts, title))
 
 
 def render(table: table_lib.Table, facts: Mapping[str, Any], title: str) -> str:
   """Renders the page as text."""
   body = [
-      f"<h1>{_escape(title)}</h1>",
-      *(
-          f'<p class="claim">{_escape(sentence)}</p>'
-          for sentence in sweep_text.sentences(table)
-      ),
-      f"<h2>Against {_escape(table.baseline)}</h2>",
-      _figure("differences", differences(table)),
+      f"<h1>{layout.escape(title)}</h1>",
+      layout.claims(sweep_text.sentences(table)),
+      f"<h2>Against {layout.escape(table.baseline)}</h2>",
+      layout.figure("differences", differences(table)),
       "<h2>Overall</h2>",
-      '<p class="note">Bars are 95 % intervals of means, dots seeds.</p>',
-      _figure("scores", scores(table)),
+      layout.note("Bars are 95 % intervals of means, dots seeds."),
+      layout.figure("scores", scores(table)),
       "<h2>Set by set</h2>",
-      _figure("sets", sets(table)),
+      layout.figure("sets", sets(table)),
       "<h2>All figures</h2>",
-      _table("sweep", sweep_text.HEADS, map(sweep_text.cells, table.rows)),
-      f'<p class="note">{_escape(sweep_text.METHODS)}</p>',
+      layout.table(
+          "sweep", sweep_text.HEADS, map(sweep_text.cells, table.rows)
+      ),
+      layout.note(sweep_text.METHODS),
       "<h2>What it rests on</h2>",
-      _table(
+      layout.table(
           "facts",
           ("fact", "value"),
           ((name, str(value)) for name, value in facts.items()),
       ),
   ]
-  return "\n".join(
-      [
-          '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
-          '<meta name="viewport" content="width=device-width, initial-scale=1">',
-          f"<title>{_escape(title)}</title><style>{_CSS}</style>",
-          '<script src="plotly.min.js"></script></head><body>',
-          *body,
-          f"<script>{_SCRIPT}</script></body></html>\n",
-      ]
-  )
+  return layout.drawn(title, body, width="80rem")
 
 
 def differences(table: table_lib.Table) -> go.Figure:
@@ -207,27 +169,3 @@ def _styled(figure: go.Figure, rows: int, title: str) -> go.Figure:
   figure.update_xaxes(gridcolor=grid, zeroline=False, title_text=title)
   figure.update_yaxes(gridcolor=grid, automargin=True, dtick=1)
   return figure
-
-
-def _escape(value: object) -> str:
-  return html.escape(str(value), quote=True)
-
-
-def _table(
-    name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
-) -> str:
-  lines = ["".join(f"<th>{_escape(head)}</th>" for head in heads)]
-  lines += ["".join(f"<td>{_escape(v)}</td>" for v in row) for row in rows]
-  body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-  return f'<div class="scroll"><table id="{name}">{body}</table></div>'
-
-
-def _figure(name: str, figure: go.Figure) -> str:
-  """Places a figure, its data as JSON that cannot end its own element."""
-  data = figure.to_json()
-  for character in "<>&":
-    data = data.replace(character, f"\\u{ord(character):04x}")
-  return (
-      f'<div id="{name}"></div>\n<script type="application/json"'
-      f' data-figure="{name}">{data}</script>'
-  )

@@ -80,6 +80,21 @@ def test_frontier_is_the_best_at_each_depth_without_canaries(
   assert figure.data[1].error_y.array[0] == pytest.approx(6.80309, abs=1e-4)
 
 
+def test_frontier_keeps_the_earlier_of_ties(make, campaign):
+  #   0 - 1 - 3       3 also descends from 2; 4 has no score.
+  #     \ 2 - 4
+  family = [
+      make.candidate(index, f"n{index}", above)
+      for index, above in enumerate([(), (0,), (0,), (1, 2), (2,)])
+  ]
+  runs = [make.evaluation(i, 0, x) for i, x in enumerate((5.0, 7.0, 7.0, 1.0))]
+  standings = leaderboard.rank(campaign, family, runs)
+  figure = figures.frontier_by_depth(family, standings)
+  best = points(figure, mode="lines+markers")
+  assert [(x, y) for x, y, _ in best] == [(0, 5.0), (1, 7.0), (2, 1.0)]
+  assert best[1][2].startswith("n1<br>")
+
+
 def test_bars_rank_the_scored_with_intervals(standings):
   figure = figures.leaderboard_bars(standings)
   assert list(figure.layout.yaxis.ticktext) == [

@@ -1,7 +1,6 @@
 import dataclasses
 import html.parser
 import json
-import os
 import pathlib
 import stat
 import subprocess
@@ -208,14 +207,6 @@ def test_writing_replaces_whole_files(archive, tmp_path):
   assert path.read_text().endswith("</html>\n")
   assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
   assert stat.S_IMODE(path.stat().st_mode) == 0o644
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-  path = page.write_atomically(tmp_path / "file", "old")
-  with pytest.raises(UnicodeEncodeError):
-    page.write_atomically(path, "new \ud800")
-  assert path.read_text() == "old"
-  assert os.listdir(tmp_path) == ["file"]
 
 
 def test_an_unknown_campaign_writes_nothing(archive, tmp_path):

@@ -12,7 +12,10 @@ A tree only holds what its own rule built. Two estimates get around that:
   nobody built on are left out: see the share of the odds that is covered.
 
 Outcomes are discounted gains (`potential.descendant_gain`) by what is known at
-the end. Intervals are by resampling whole rounds.
+the end, over the node that was drawn, or over one origin for all: over itself
+a poor node gains easily, by children that merely recover. Each draw is judged
+on the tree as it was, so what the other rule would have grown before is not
+there. Intervals are by resampling whole rounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,8 +93,10 @@ def rounds(
           f" {stored.generation} has only {names}; campaigns of earlier"
           " versions cannot be replayed"
       )
-    branches = tuple(tree.branch(parents, node) for node in ids)
-    root = ids.index(tree.root({i: parents[i] for i in ids}))
+    # Those without a score were not part of the tree when it was drawn from.
+    listed = {node: parents[node] for node in ids}
+    branches = tuple(tree.branch(listed, node) for node in ids)
+    root = ids.index(tree.root(listed))
     table = acquisition.Table(ids, branches, root, terms)
     chosen = tuple(ids.index(parent) for parent in stored.parents)
     odds = np.asarray([terms[key] for key in keys])
@@ -100,12 +105,16 @@ def rounds(
 
 
 def outcomes(
-    choice: Round, grown: Grown, weights: acquisition.Weights
+    choice: Round,
+    grown: Grown,
+    weights: acquisition.Weights,
+    origin: str | None = None,
 ) -> list[float | None]:
   """What each draw of a round led to.
 
-  The gain over the parent of the children that this draw made and of all that
-  descends from them: 0 if none of these has a score, None if nothing was made.
+  The gain, over the parent or over `origin`, of the children that this draw
+  made and of all that descends from them: 0 if none of these has a score, None
+  if nothing was made.
   """
   below = tree.children(grown.parents)
   found: list[float | None] = []
@@ -117,13 +126,16 @@ def outcomes(
         if grown.generation[child] == choice.generation
         and grown.parents[child][0] == node
     ]
-    gain = _gain(node, made, below, grown, weights)
+    gain = _gain(node, made, below, grown, weights, origin or node)
     found.append(None if not made else gain.value if gain else 0.0)
   return found
 
 
 def prospects(
-    choice: Round, grown: Grown, weights: acquisition.Weights
+    choice: Round,
+    grown: Grown,
+    weights: acquisition.Weights,
+    origin: str | None = None,
 ) -> dict[int, potential.Gain]:
   """Row -> what came of children made in this round or later, where any was."""
   below = tree.children(grown.parents)
@@ -134,7 +146,7 @@ def prospects(
         for child in below[node]
         if grown.generation[child] >= choice.generation
     ]
-    gain = _gain(node, made, below, grown, weights)
+    gain = _gain(node, made, below, grown, weights, origin or node)
     if gain is not None:
       found[row] = gain
   return found
@@ -146,15 +158,16 @@ def _gain(
     below: Mapping[str, Sequence[str]],
     grown: Grown,
     weights: acquisition.Weights,
+    origin: str,
 ) -> potential.Gain | None:
-  """Discounted gain over `node` of some of its children and their kin."""
-  if node not in grown.scores:
+  """Discounted gain over `origin` of some children of `node` and their kin."""
+  if origin not in grown.scores:
     return None
   # Only these children count, whatever else the node has.
   depths = tree.descendants({**below, node: made}, node)
   return potential.descendant_gain(
-      grown.scores[node],
-      grown.variances[node],
+      grown.scores[origin],
+      grown.variances[origin],
       [
           potential.Relative(grown.scores[c], grown.variances[c], depth)
           for c, depth in depths.items()
@@ -189,6 +202,7 @@ def importance(
     policy: policies.Policy,
     weights: acquisition.Weights,
     rng: np.random.Generator,
+    origin: str | None = None,
 ) -> Estimate | None:
   """Self-normalised importance weighting; see the module.
 
@@ -198,6 +212,7 @@ def importance(
     policy: the other rule.
     weights: its weights, and K, γ and β of the outcomes.
     rng: for the intervals.
+    origin: over which gains count, the node that was drawn if None.
 
   Returns:
     The estimate, None if the rule would never have made a logged draw.
@@ -205,7 +220,7 @@ def importance(
   sums, ratios = [], []
   for choice in choices:
     row = np.zeros(4)
-    results = outcomes(choice, grown, weights)
+    results = outcomes(choice, grown, weights, origin)
     for i, (pick, result) in enumerate(
         zip(choice.chosen, results, strict=True)
     ):
@@ -228,16 +243,17 @@ def hindsight(
     policy: policies.Policy,
     weights: acquisition.Weights,
     rng: np.random.Generator,
+    origin: str | None = None,
 ) -> Estimate | None:
   """Mean outcome under the odds of a rule, by what was built; see the module.
 
-  Args and returns are those of `importance`; None if no node that the rule
-  might have drawn was built on.
+  Args and returns are those of `importance`; None if no node that the rule, or
+  no node that the logged one, might have drawn was built on.
   """
   sums, covered = [], []
   for choice in choices:
     row = np.zeros(4)
-    gains = prospects(choice, grown, weights)
+    gains = prospects(choice, grown, weights, origin)
     rows = [*gains]
     values = np.asarray([gain.value for gain in gains.values()])
     for i, logged in enumerate(choice.odds):
@@ -246,7 +262,7 @@ def hindsight(
       mine = logged[rows]
       row += other @ values, other.sum(), mine @ values, mine.sum()
     sums.append(row)
-  if not sum(covered):
+  if not sum(covered) or not sum(row[3] for row in sums):
     return None
   return _estimate(np.asarray(sums), float(np.mean(covered)), rng)
 

@@ -40,6 +40,7 @@ def test_honest_predictions_cover_what_they_say():
     assert abs(share.mean - level) < 4 * math.sqrt(level * (1 - level) / 400)
     assert share.low <= level <= share.high
   assert got.verdict.trusted
+  assert got.bias.low < 0 < got.bias.high < 0.1
   # E log N with variance 0.1, of a value with variance 0.1.
   assert got.verdict.process == pytest.approx(
       -0.5 * (1 + math.log(2 * math.pi * 0.1)), abs=0.15
@@ -109,3 +110,72 @@ def test_the_first_round_knows_no_gain_yet():
   )
   [told] = calibration.forecasts([choice], grown, acquisition.Weights())
   assert told.constant == (0.0, 0.25) and told.mean == 0.0
+
+
+def _two_rounds():
+  """r gains 2.5 points, a loses 2.5, b gains 5; in round 2 r alone is built."""
+  columns = {
+      "performance": np.asarray([0.5, 0.1, 0.9]),
+      "diversity": np.asarray([0.0, 1.0, 0.0]),
+  }
+  ids = ("r", "a", "b")
+  table = acquisition.Table(ids, ids, 0, columns)
+  choices = [
+      replay.Round(g, table, (0,), np.full((1, 3), 1 / 3)) for g in (1, 2)
+  ]
+  made = {"r1": ("r",), "a1": ("a",), "b1": ("b",), "r2": ("r",)}
+  tree = replay.Grown(
+      {**dict.fromkeys(ids, ()), **made},
+      {**dict.fromkeys(ids, 0), "r1": 1, "a1": 1, "b1": 1, "r2": 2},
+      {
+          **dict.fromkeys(ids, 50.0),
+          "r1": 52.5,
+          "a1": 47.5,
+          "b1": 55.0,
+          "r2": 52.5,
+      },
+      dict.fromkeys([*ids, *made], 0.0),
+  )
+  return choices, tree
+
+
+def test_concordance_by_hand():
+  choices, tree = _two_rounds()
+  got = calibration.concordance(
+      choices, tree, acquisition.Weights(), np.random.default_rng(0)
+  )
+  assert set(got) == {"performance", "diversity"}
+  # Three pairs of the first round. The second has one node, and none.
+  assert got["performance"].pairs == 3
+  assert got["performance"].share == (1.0, 1.0, 1.0)
+  # a over r and over b are wrong, r and b are tied.
+  assert got["diversity"].share.mean == pytest.approx(0.5 / 3)
+  assert got["diversity"].share.low == 0.0
+
+
+def test_concordance_of_terms_that_say_nothing_is_a_half():
+  rng = np.random.default_rng(1)
+  ids = tuple(f"n{i}" for i in range(40))
+  table = acquisition.Table(ids, ids, 0, {"score": rng.random(40)})
+  choice = replay.Round(1, table, (0,), np.full((1, 40), 1 / 40))
+  made = {f"{i}-child": (i,) for i in ids}
+  tree = replay.Grown(
+      {**dict.fromkeys(ids, ()), **made},
+      {**dict.fromkeys(ids, 0), **dict.fromkeys(made, 1)},
+      {
+          **dict.fromkeys(ids, 50.0),
+          **{m: float(50 + rng.normal()) for m in made},
+      },
+      dict.fromkeys([*ids, *made], 0.0),
+  )
+  got = calibration.concordance([choice], tree, acquisition.Weights(), rng)
+  assert got["score"].pairs == 780
+  assert got["score"].share.low < 0.5 < got["score"].share.high
+  # 40 nodes: the sd of Kendall's tau is 0.11, of the share half of that.
+  assert 0.15 < got["score"].share.high - got["score"].share.low < 0.3
+
+
+def test_no_pair_no_concordance():
+  tree = replay.Grown({"r": ()}, {"r": 0}, {"r": 50.0}, {"r": 0.0})
+  args = (tree, acquisition.Weights(), np.random.default_rng(0))
+  assert calibration.concordance([], *args) == {}

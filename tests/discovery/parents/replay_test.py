@@ -79,6 +79,29 @@ def test_prospects_count_all_that_was_made_from_then_on():
   assert second[0].value == pytest.approx(DOWN)
 
 
+def test_gains_over_an_origin():
+  # Over b and its 50 as over a itself; of b1, unscored, nothing is known.
+  first = replay.outcomes(FIRST, GROWN, WEIGHTS, "a1")
+  own, apart = 0.85 * math.tanh(0.0), 0.85**2 * math.tanh(2.0)
+  assert first == [pytest.approx((apart + own) / 2), 0.0, None]
+  over = replay.prospects(SECOND, GROWN, WEIGHTS, "a1")
+  assert over[0].value == pytest.approx(0.85 * math.tanh(-4.0))
+  # A child of a poor node that merely recovers is no gain over a good one.
+  grown = _grown({"b1": (("b",), 1)}, {"a": 50.0, "b": 40.0, "b1": 45.0})
+  choices = [_choice(1, "ab", [1, 0], [1], [[0.5, 0.5]])]
+  gain = lambda estimate, *origin: estimate(
+      choices,
+      grown,
+      policies.greedy,
+      WEIGHTS,
+      np.random.default_rng(0),
+      *origin,
+  ).value.mean
+  for estimate in (replay.importance, replay.hindsight):
+    assert gain(estimate) == pytest.approx(UP)
+    assert gain(estimate, "a") == pytest.approx(DOWN)
+
+
 def test_importance_by_hand():
   # Uniform logged (.5, .5): a drawn and up, then b drawn and down. Greedy has
   # .9 on a: weights 1.8 and .2, so (1.8 - .2) UP / 2 against 0.
@@ -181,6 +204,23 @@ def test_rounds_are_read_back_as_they_were_drawn():
   for i, odds in enumerate(choice.odds):
     again = policies.epistemic(choice.table, weights, choice.chosen[:i])
     np.testing.assert_allclose(again, odds)
+
+
+def test_branches_are_those_of_the_tree_that_was_drawn_from():
+  # b has no score, so c starts a branch of its own, as it did in the draw.
+  terms = {i: {"propensity_1": 1.0, "shrunken": 0.0} for i in "acd"}
+  time = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+  stored = records.Selection("c", 1, ("a",), terms, time)
+  above = {"a": (), "b": ("a",), "c": ("b",), "d": ("c",)}
+  [choice] = replay.rounds([stored], above)
+  assert choice.table.branches == ("a", "c", "c")
+
+
+def test_hindsight_needs_what_the_logged_rule_might_have_drawn():
+  grown = _grown({"a1": (("a",), 2)}, {"a": 50.0, "b": 50.0, "a1": 55.0})
+  choices = [_choice(1, "ab", [1, 0], [1], [[0.0, 1.0]])]
+  args = (choices, grown, policies.greedy, WEIGHTS)
+  assert replay.hindsight(*args, np.random.default_rng(0)) is None
 
 
 def test_selections_without_propensities_cannot_be_replayed():
