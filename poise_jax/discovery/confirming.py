@@ -71,12 +71,11 @@ def _confirm(
     worth: worths.Worth,
 ) -> dict[str, confirmation.Finding]:
   """Confirms finalists from one base policy, and stores what was found."""
-  split = arithmetic.Split[protocol.split.upper()]
-  setting = trial.Setting(protocol.budget, split, protocol.base)
   by_id = {candidate.id: candidate for candidate in campaign.candidates}
 
   def run(name: str, seeds: tuple[int, ...]) -> tuple[list[float], str]:
-    return differences(campaign, by_id[name], seeds, setting, worth)
+    there = worth_of(campaign, protocol, worth)
+    return differences(campaign, by_id[name], seeds, _setting(protocol), there)
 
   found = confirmation.confirm(
       protocol, finalists, alpha=plan.alpha, shares=plan.shares, run=run
@@ -89,6 +88,52 @@ def _confirm(
     }
     campaign.decide(stage, name, lambda data=data: data)
   return found
+
+
+def worth_of(
+    campaign: campaign_lib.Campaign,
+    protocol: confirmation.Protocol,
+    worth: worths.Worth,
+) -> worths.Worth:
+  """What runs are worth in confirmations; see `worth_at`."""
+  seeds = range(protocol.first_seed, protocol.first_seed + protocol.least_seeds)
+  return worth_at(campaign, worth, seeds, _setting(protocol))
+
+
+def _setting(protocol: confirmation.Protocol) -> trial.Setting:
+  split = arithmetic.Split[protocol.split.upper()]
+  return trial.Setting(protocol.budget, split, protocol.base)
+
+
+def worth_at(
+    campaign: campaign_lib.Campaign,
+    worth: worths.Worth,
+    seeds: Sequence[int],
+    setting: trial.Setting,
+) -> worths.Worth:
+  """What runs are worth beside the root's with the same seeds and setting.
+
+  Raises:
+    ValueError: if the root broke down.
+  """
+  root = campaign.candidates[0]
+  runs = campaign.measure(
+      [trial.Measurement(root, seed, setting) for seed in seeds]
+  )
+  for run in runs:
+    _check_root(root, run, setting)
+  return worth.beside(root, runs)
+
+
+def _check_root(
+    root: records.Candidate, run: records.Evaluation, setting: trial.Setting
+) -> None:
+  if run.outcome == "diverged":
+    raise ValueError(
+        f"the root {root.name} broke down with seed {run.seed} at budget"
+        f" {setting.budget} ({run.reason}): there is nothing to compare"
+        " with; choose another root, base or budget"
+    )
 
 
 def differences(
@@ -114,12 +159,7 @@ def differences(
   runs = iter(campaign.measure(wanted))
   gaps, broken = [], ""
   for ours, theirs in zip(runs, runs, strict=True):
-    if theirs.outcome == "diverged":
-      raise ValueError(
-          f"the root {root.name} broke down with seed {theirs.seed} at budget"
-          f" {setting.budget} ({theirs.reason}): there is nothing to compare"
-          " with; choose another root, base or budget"
-      )
+    _check_root(root, theirs, setting)
     if fault := breakdown.find(ours.reason, ours.curve):
       broken = broken or fault.detail
     else:
@@ -143,7 +183,8 @@ def _seal(
   seeds = range(first, first + plan.sealed_seeds)
 
   def conclude() -> Mapping[str, Any]:
-    gaps, broken = differences(campaign, by_id[name], seeds, setting, worth)
+    there = worth_at(campaign, worth, seeds, setting)
+    gaps, broken = differences(campaign, by_id[name], seeds, setting, there)
     mean = sum(gaps) / len(gaps) if gaps else None
     return {"differences": gaps, "mean": mean, "breakdown": broken}
 

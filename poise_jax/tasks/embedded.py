@@ -10,7 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from poise_jax.tasks import arithmetic, carryless
+from poise_jax.tasks import (
+    arithmetic,
+    carryless,
+    carryless_demonstrations,
+    demonstrations,
+)
 
 SampleFn = Callable[
     [np.random.Generator, Sequence[arithmetic.Tier], int, arithmetic.Split],
@@ -35,6 +40,7 @@ class Task(NamedTuple):
     suite: the scored sets, weights summing to 1.
     sample: (rng, tiers, count, split) to problems.
     problems_of: (set, split, count) to its first problems, fixed for ever.
+    solution: a problem to its worked solution, correct and complete.
   """
 
   name: str
@@ -45,6 +51,17 @@ class Task(NamedTuple):
   suite: tuple[arithmetic.ProblemSet, ...]
   sample: SampleFn
   problems_of: ProblemsFn
+  solution: Callable[[arithmetic.Problem], str]
+
+
+def _worked(problem: arithmetic.Problem) -> str:
+  return demonstrations.worked(problem, np.random.default_rng(0))
+
+
+def _worked_without_carries(problem: arithmetic.Problem) -> str:
+  return carryless_demonstrations.worked(
+      problem, carryless_demonstrations.flawless(), np.random.default_rng(0)
+  )
 
 
 ARITHMETIC = Task(
@@ -56,6 +73,7 @@ ARITHMETIC = Task(
     suite=arithmetic.SUITE,
     sample=arithmetic.sample,
     problems_of=arithmetic.problems_of,
+    solution=_worked,
 )
 
 CARRYLESS = Task(
@@ -67,6 +85,7 @@ CARRYLESS = Task(
     suite=carryless.SUITE,
     sample=carryless.sample,
     problems_of=carryless.problems_of,
+    solution=_worked_without_carries,
 )
 
 ALL = {"arithmetic": ARITHMETIC, "carryless": CARRYLESS}

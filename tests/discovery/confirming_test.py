@@ -1,10 +1,13 @@
 """Confirmations: fresh seeds, another split, and the sealed one once."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from poise_jax.discovery import confirming
 from poise_jax.discovery.evidence import confirmation
+from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.tasks import arithmetic
 
 Split = arithmetic.Split
@@ -84,3 +87,22 @@ def test_a_root_that_breaks_down_ends_it(scripted, plain_worth):
     confirming.confirm(
         campaign, _plan(), (campaign.candidates[1].id,), plain_worth
     )
+
+
+def test_a_limit_is_that_of_the_root_where_it_is_confirmed(
+    scripted, plain_worth
+):
+  """All answers are 20 tokens long there: no shorter than the root's."""
+  campaign, _ = scripted(_overall({"dapo": 4.0}), ("grpo", "dapo"))
+  shorter = objectives.Constraint("response_length", "<=", 0.7, relative=True)
+  worth = dataclasses.replace(
+      plain_worth,
+      objective=objectives.Objective(constraints=(shorter,)),
+      root={"overall": 50.0, "response_length": 30.0},
+      scales={"response_length": 2.0},
+  )
+  dapo = campaign.candidates[1].id
+  assert not confirming.confirm(campaign, _plan(), (dapo,), worth)
+  data = _stored(campaign, confirming.FIRST)[dapo]
+  # The root breaks it as well, by three points like the candidate.
+  assert data["mean"] == pytest.approx(0.0, abs=0.7)

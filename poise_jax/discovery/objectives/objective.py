@@ -186,6 +186,12 @@ class Objective:
 DEFAULT = Objective()
 
 
+def _instead(missing: Collection[str]) -> str:
+  if "train_seconds" not in missing:
+    return ""
+  return ". Seconds differ from run to run: limit `tokens` or `flops` instead"
+
+
 def checked(objective: Objective, recorded: Collection[str]) -> Objective:
   """Returns an objective of which every metric is recorded.
 
@@ -196,7 +202,7 @@ def checked(objective: Objective, recorded: Collection[str]) -> Objective:
   if missing:
     raise ValueError(
         f"`objective` must name recorded metrics, got {', '.join(missing)};"
-        f" there are {', '.join(sorted(recorded)) or 'none'}"
+        f" there are {', '.join(sorted(recorded)) or 'none'}{_instead(missing)}"
     )
   return objective
 

@@ -8,6 +8,7 @@ import numpy as np
 from poise_jax.archive import records
 from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.discovery.objectives import units
+from poise_jax.tasks import arithmetic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,16 @@ class Worth:
   ) -> dict[str, float]:
     """Everything that an objective may name; see `of_run`."""
     return of_run(candidate, run)
+
+  def beside(
+      self, root: records.Candidate, runs: Sequence[records.Evaluation]
+  ) -> "Worth":
+    """The same objective in another setting, by the root's runs there.
+
+    What is limited relative to the root is limited relative to what the root
+    reaches with that budget, on those problems and from that base policy.
+    """
+    return dataclasses.replace(self, root=_means(root, runs))
 
   def score(
       self, candidate: records.Candidate, run: records.Evaluation
@@ -67,6 +78,21 @@ def of_run(
   return found
 
 
+# Of every run: what is scored over all sets, how training ended, and the loss.
+_ALWAYS = (
+    *("overall", "valid_rate", "truncated_rate"),
+    *("response_length", "greedy_length", "heldout_perplexity"),
+    *("entropy", "kl", "tokens", "description_length", "flops"),
+)
+
+
+def recorded(suite: Sequence[arithmetic.ProblemSet]) -> tuple[str, ...]:
+  """Names of all metrics that `of_run` finds, known before any run is made."""
+  sets = [f"{one.metric}/{one.name}" for one in suite]
+  sampled = [one.name for one in suite if one.metric == "pass_at_k"]
+  return (*_ALWAYS, *sets, *(f"pass_at_1/{name}" for name in sampled))
+
+
 def appraise(
     objective: objectives.Objective,
     groups: Sequence[tuple[records.Candidate, Sequence[records.Evaluation]]],
@@ -76,15 +102,16 @@ def appraise(
   Args:
     objective: of the campaign.
     groups: planted candidates with their scored runs, the root first.
-
-  Raises:
-    ValueError: if the objective names a metric that is not recorded.
   """
   columns = [[of_run(c, run) for run in runs] for c, runs in groups if runs]
-  root = columns[0]
-  objectives.checked(objective, root[0])
-  return Worth(
-      objective,
-      {name: float(np.mean([run[name] for run in root])) for name in root[0]},
-      units.scales(columns),
-  )
+  return Worth(objective, _means(*groups[0]), units.scales(columns))
+
+
+def _means(
+    candidate: records.Candidate, runs: Sequence[records.Evaluation]
+) -> dict[str, float]:
+  metrics = [of_run(candidate, run) for run in runs]
+  return {
+      name: float(np.mean([of_one[name] for of_one in metrics]))
+      for name in metrics[0]
+  }

@@ -18,12 +18,14 @@ import platform
 import threading
 from typing import Any, NamedTuple
 
+from flax import nnx
 import jax
 
 import poise_jax
 from poise_jax import types
 from poise_jax.archive import records
 from poise_jax.discovery.trials import budgets
+from poise_jax.discovery.trials import perplexity as perplexities
 from poise_jax.discovery.trials import variation as variations
 from poise_jax.evaluation import suite
 from poise_jax.models import checkpoints
@@ -174,7 +176,7 @@ class Laboratory:
     self._train = self._make_train(budget.train)
     self._evaluate = lambda params, seed, split: {}
     if budget.evaluate is not None:
-      self._evaluate = suite.make_evaluate(
+      self._evaluate = _make_evaluate(
           checkpoint.graphdef, tokenizer, budget.evaluate, task
       )
     # Shared with variations: programs that are compiled.
@@ -271,6 +273,20 @@ class Laboratory:
     for job in jobs:
       job.result()
     self._warm.extend(cold)
+
+
+def _make_evaluate(
+    graphdef: nnx.GraphDef,
+    tokenizer: tokenizer_lib.Tokenizer,
+    config: suite.SuiteConfig,
+    task: embedded.Task,
+) -> Callable[[nnx.State, int, arithmetic.Split], dict[str, float]]:
+  """Scores of the suite, and `heldout_perplexity`."""
+  scores = suite.make_evaluate(graphdef, tokenizer, config, task)
+  perplexity = perplexities.make_perplexity(graphdef, tokenizer, task)
+  return lambda params, seed, split: scores(params, seed, split) | {
+      "heldout_perplexity": perplexity(params, split)
+  }
 
 
 class _StepDoneError(Exception):

@@ -2,8 +2,10 @@
 
 import pytest
 
+from poise_jax.algorithms import catalog
 from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.discovery.objectives import worth as worths
+from poise_jax.tasks import arithmetic
 
 SHORT = objectives.Objective(
     terms=(objectives.Term("response_length", "min"),),
@@ -53,10 +55,30 @@ def test_a_shorter_answer_counts_only_if_nothing_is_lost(make):
   assert score(longer) == pytest.approx(35.0 - 3.0)
 
 
-def test_an_objective_that_is_not_recorded_is_refused(make):
-  objective = objectives.Objective(
-      terms=(objectives.Term("heldout_perplexity", "min"),)
+def test_limits_are_relative_to_the_root_where_the_runs_were_made(make):
+  candidate = make.candidate(0, "a")
+  runs = _runs(make, (38.0, 16.0), (42.0, 24.0))
+  shorter = objectives.Constraint("response_length", "<=", 0.7, relative=True)
+  objective = objectives.Objective(constraints=(shorter,))
+  worth = worths.appraise(objective, [(candidate, runs)])
+  (run,) = _runs(make, (50.0, 12.0))
+  assert worth.score(candidate, run) == 50.0
+  there = worth.beside(candidate, _runs(make, (49.0, 9.0), (45.0, 11.0)))
+  assert there.root == {
+      "overall": 47.0,
+      "response_length": 10.0,
+      "tokens": 15.0,
+  }
+  # Five tokens too long, at two for a point; and no gain beyond the root's 47.
+  assert there.score(candidate, run) == pytest.approx(47.0 - 2.5)
+
+
+def test_what_is_recorded_is_known_before_any_run(make, laboratory):
+  split = arithmetic.Split.SEARCH
+  outcome = laboratory.run(catalog.make("grpo"), split, 0)
+  candidate = make.candidate(0, "a", intrinsic={"operations": 7, "flops": 9.0})
+  run = make.evaluation(
+      0, 0, 50.0, metrics=outcome.metrics, curve=outcome.curve
   )
-  groups = [(make.candidate(0, "a"), _runs(make, (40.0, 20.0)))]
-  with pytest.raises(ValueError, match="heldout_perplexity; there are"):
-    worths.appraise(objective, groups)
+  found = worths.of_run(candidate, run)
+  assert sorted(found) == sorted(worths.recorded(arithmetic.SUITE))
