@@ -27,7 +27,6 @@ from poise_jax.candidates import jail
 from poise_jax.discovery import (
     canaries,
     conclusions,
-    directives,
     leaderboard,
     outlook,
     progress,
@@ -69,22 +68,36 @@ def archive_location() -> str:
 
 
 def load() -> search.SearchConfig:
-  """The campaign's configuration; prints how its directive was read."""
+  """The campaign's configuration, before its directive is followed."""
   config = _CONFIG.value
   if config is None:
     raise flags.Error("give --config=FILE, such as experiments/quickstart.py")
   if not isinstance(config, search.SearchConfig):
     raise flags.Error("get_config() in --config must return a SearchConfig")
-  config = steering.steer(config.checked())
-  if config.directive:
-    for line in directives.explain(directives.parse(config.directive)):
-      print(line, flush=True)
+  if not choice.has_model(config.checked().agent):
+    steering.steer(config)  # so that a wrong one leaves nothing behind
   return config
+
+
+def follow(
+    config: search.SearchConfig, location: str, directory: str
+) -> tuple[search.SearchConfig, steering.Reading | None]:
+  """The configuration as its directive wants it; prints how it was read."""
+  if not config.directive:
+    return config, None
+  with store.Archive.open(location, create=True) as archive:
+    reading = steering.read(config, archive, directory)
+  for line in reading.as_text():
+    print(line, flush=True)
+  return steering.steer(config, reading).checked(), reading
 
 
 def run() -> None:
   """Runs the campaign and prints its plan, what came out and what it took."""
   config = load()
+  location = archive_location()
+  directory = _WORKDIR.value or "."
+  config, reading = follow(config, location, directory)
   planned = []
 
   def go_on(runs: Sequence[records.Evaluation]) -> bool:
@@ -96,8 +109,6 @@ def run() -> None:
       print(line, flush=True)
     return not _PLAN_ONLY.value
 
-  location = archive_location()
-  directory = _WORKDIR.value or "."
   began = records.now()
   with (
       choice.opened(config.agent, config.llm, directory) as scientists,
@@ -111,6 +122,7 @@ def run() -> None:
           require_jail=_REQUIRE_JAIL.value,
           go_on=go_on,
           scientists=scientists,
+          reading=reading,
       )
     if _PLAN_ONLY.value:
       return

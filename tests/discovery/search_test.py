@@ -7,8 +7,16 @@ import pytest
 
 from poise_jax.archive import store
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery import canaries, clones, leaderboard, search
+from poise_jax.discovery import (
+    canaries,
+    clones,
+    directives,
+    leaderboard,
+    search,
+    steering,
+)
 from poise_jax.discovery import progress as progress_lib
+from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.discovery.proposer import grammar
 from poise_jax.discovery.trials import budgets, trial
 
@@ -298,3 +306,37 @@ def test_a_canary_ends_the_search_before_any_candidate_is_made(
   # And again, when the same command is given again.
   with pytest.raises(canaries.CanaryError):
     search.run(tiny_config(), archive)
+
+
+def test_the_reading_of_a_model_is_stored_and_holds(
+    shared, tiny_config, opened, laboratory, monkeypatch
+):
+  monkeypatch.setattr(
+      trial, "Laboratory", lambda base, budget, task=None: Numb(laboratory)
+  )
+  config = tiny_config(directive="Brevity is king.", baselines=())
+  brief = objectives.Objective((objectives.Term("response_length", "min"),))
+  reading = steering.Reading(
+      config.directive,
+      "the model m",
+      brief,
+      directives.Budget(candidates=2),
+      ("Brevity is king  minimise response_length",),
+      exchanges=({"exchange": "e1", "request": {}, "reply": {}},),
+  )
+  archive = opened("read")
+  with pytest.raises(directives.DirectiveError, match="'king'"):
+    search.run(config, archive)
+  assert not archive.campaigns()
+  for again in (reading, None):  # from the archive, if nobody gives it
+    with pytest.raises(canaries.CanaryError):
+      search.run(config, archive, reading=again)
+  (campaign,) = archive.campaigns()
+  assert campaign.config["objective"] == objectives.to_json(brief)
+  assert campaign.config["rounds"] == 1
+  told = {(d.stage, d.subject): d for d in archive.decisions(campaign.id)}
+  assert told["directive", "reading"].data == reading.to_json()
+  assert told["llm", "e1"].data == dict(reading.exchanges[0])
+  other = dataclasses.replace(reading, objective=objectives.DEFAULT)
+  with pytest.raises(campaign_lib.ResumeError, match="a different objective"):
+    search.run(config, archive, reading=other)
