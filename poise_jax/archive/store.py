@@ -168,6 +168,19 @@ class Archive:
     """Lists the selections of a campaign by generation."""
     return self._list(records.Selection, _selections_of(campaign_id))
 
+  def decision(
+      self, campaign_id: str, stage: str, subject: str
+  ) -> records.Decision | None:
+    """Returns one conclusion, None if it was never stored."""
+    table = schema.decision
+    query = sa.select(table).where(
+        table.c.campaign_id == campaign_id,
+        table.c.stage == stage,
+        table.c.subject == subject,
+    )
+    found = self._list(records.Decision, query)
+    return found[0] if found else None
+
   def decisions(
       self, campaign_id: str, stage: str | None = None
   ) -> list[records.Decision]:

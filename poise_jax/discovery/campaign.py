@@ -313,14 +313,15 @@ class Campaign:
       conclude: Callable[[], Mapping[str, Any]],
   ) -> Mapping[str, Any]:
     """Draws a conclusion and stores it; one that is stored is read back."""
-    found = {d.subject: d for d in self.archive.decisions(self.id, stage)}
-    if subject not in found:
-      decision = records.Decision(
+    found = self.archive.decision(self.id, stage, subject)
+    if found is None:
+      conclusion = records.Decision(
           self.id, stage, subject, conclude(), records.now()
       )
-      self.archive.add_decision(decision)
-      found = {d.subject: d for d in self.archive.decisions(self.id, stage)}
-    return found[subject].data
+      self.archive.add_decision(conclusion)
+      # As it reads back, so that a campaign that is continued sees the same.
+      found = self.archive.decision(self.id, stage, subject)
+    return found.data
 
   def noted(self) -> set[str]:
     """Ids of the candidates that have a reflection."""

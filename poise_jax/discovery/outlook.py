@@ -161,6 +161,8 @@ def reviewed(
 ) -> list[str]:
   """What the stages took, beside the plan; empty if they were mostly done.
 
+  Empty as well if there was nothing to search.
+
   Args:
     config: of the campaign.
     planned: its plan.
@@ -169,6 +171,8 @@ def reviewed(
     began: only what was measured since then counts; a campaign that was
       continued cannot be compared with the plan of a whole one.
   """
+  if not planned.candidates:
+    return []
   candidates = archive.candidates(campaign_id)
   evaluations = archive.evaluations(campaign_id)
   by_id = {candidate.id: candidate for candidate in candidates}

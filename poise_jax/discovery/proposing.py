@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from poise_jax.archive import records
-from poise_jax.candidates import fingerprint as fingerprints
 from poise_jax.discovery import admission, search_config
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery.agents import briefing
@@ -153,13 +152,11 @@ def _propose(
           for c in described
           if gains[c.id] is not None
       ],
-      memory=negative_memory.Memory(
-          [
-              _failure(known, c, gains[c.id])
-              for c in described
-              if _failed(c, gains)
-          ]
-      ),
+      failures=[
+          _failure(known, c, gains[c.id])
+          for c in described
+          if _failed(c, gains)
+      ],
   )
 
 
@@ -217,11 +214,9 @@ def _failure(
     gain: _Gain | None,
 ) -> negative_memory.Failure:
   """A failure to keep away from; with its parent where no score tells more."""
-  packed = candidate.fingerprint
   return negative_memory.Failure(
       known[candidate.id],
       parent=known[candidate.parents[0]] if gain is None else None,
-      fingerprint=packed and fingerprints.from_bytes(packed),
   )
 
 

@@ -7,21 +7,31 @@ from poise_jax.archive import records
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery import reflection
 from poise_jax.discovery.agents import scientists as scientists_lib
+from poise_jax.discovery.evidence import shrinkage
 
 
 def reflect(
     campaign: campaign_lib.Campaign,
     candidates: Sequence[records.Candidate],
     scientists: scientists_lib.Scientists = scientists_lib.OFFLINE,
+    *,
+    noise: shrinkage.Noise | None = None,
 ) -> None:
   """Writes down what each candidate showed, against its parent and the root.
 
-  Those that have a reflection are left alone.
+  Those that have a reflection are left alone. Differences are those at the
+  budget of the search, where there are any. Their variance is moderated by
+  what is known of the noise, as in the race: two candidates share prompts and
+  sampling keys with a seed, so of sd² the share ρ is common luck and cancels,
+
+    s0² = 2 (1 - ρ) sd².
 
   Args:
     campaign: so far.
     candidates: measured, or refused; of the latter the findings tell all.
     scientists: who reflects; the rules stand by.
+    noise: of a score at the budget of the search; None to go by the spread of
+      each one's own seeds alone.
   """
   by_id = {c.id: c for c in campaign.candidates}
   root = campaign.evidence(campaign.candidates[0])
@@ -41,6 +51,9 @@ def reflect(
               campaign.evidence(candidate),
               campaign.evidence(parent) if parent else None,
               root,
+              prior_variance=noise.paired_variance if noise else 0.0,
+              prior_dof=noise.dof if noise else 0.0,
+              prefer=campaign.home.budget,
           ),
       )
     campaign.note(candidate, text, data)

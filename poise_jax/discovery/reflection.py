@@ -50,6 +50,7 @@ def reflect(
     *,
     prior_variance: float = 0.0,
     prior_dof: float = 0.0,
+    prefer: str = "",
 ) -> tuple[str, dict[str, Any]]:
   """Reflects on a candidate after training.
 
@@ -57,9 +58,11 @@ def reflect(
     child: the candidate.
     parent: its first parent, None for the root.
     root: the root of the campaign.
-    prior_variance: variance of a paired difference in Overall, pooled over
-      other candidates.
+    prior_variance: variance of a paired difference in Overall, known from
+      elsewhere; in points².
     prior_dof: degrees of freedom behind it; 0 to use the own spread alone.
+    prefer: name of the budget to compare at where it has a common seed; see
+      `pairing.common_runs`.
 
   Returns:
     (text, data): deterministic sentences with rounded numbers, and JSON-like
@@ -71,9 +74,9 @@ def reflect(
   diverged = [e for e in child.evaluations if e.outcome == "diverged"]
   pairs = None
   if child.id != baseline.id:
-    pairs = pairing.common_runs(child, baseline)
+    pairs = pairing.common_runs(child, baseline, prefer=prefer)
   prior = _Prior(prior_variance, prior_dof)
-  versus = _versus(child, [baseline, root], prior)
+  versus = _versus(child, [baseline, root], prior, prefer)
   sets = _set_differences(pairs)
   moves = _moves(pairs)
   readings = diagnosis.diagnose(moves)
@@ -154,12 +157,14 @@ def _changes(child: Evidence, baseline: Evidence) -> list[str] | None:
 
 
 def _versus(
-    child: Evidence, others: Sequence[Evidence], prior: _Prior
+    child: Evidence, others: Sequence[Evidence], prior: _Prior, prefer: str
 ) -> dict[str, _Comparison]:
   """Id -> comparison with that candidate, where there is a common seed."""
   found = {}
   for other in others:
-    pairs = pairing.common_runs(child, other) if other.id != child.id else None
+    if other.id == child.id:
+      continue
+    pairs = pairing.common_runs(child, other, prefer=prefer)
     if pairs is not None:
       gap = pairing.interval(
           pairing.differences(pairs, "overall"),

@@ -38,6 +38,7 @@ def run(
     require_jail: bool = False,
     go_on: Callable[[Sequence[records.Evaluation]], bool] = lambda runs: True,
     scientists: scientists_lib.Scientists = scientists_lib.OFFLINE,
+    reading: steering.Reading | None = None,
 ) -> str:
   """Runs a campaign, or continues one, to its end.
 
@@ -51,6 +52,8 @@ def run(
     go_on: is told the trials of root, canaries, clones and baselines once they
       are made, and says whether to search.
     scientists: who proposes and reflects.
+    reading: of the directive, from `steering.read`; None is that of the
+      grammar, or the one that is stored with the campaign.
 
   Returns:
     The id of the campaign.
@@ -59,7 +62,8 @@ def run(
     campaign.ResumeError: if the archive holds another campaign of the same name.
     canaries.CanaryError: if a loss that cannot work scores as if it did.
   """
-  config = steering.steer(config.checked())
+  reading = reading or steering.read(config.checked(), archive)
+  config = steering.steer(config.checked(), reading).checked()
   rules = config.race
   task = embedded.named(config.task)
   laboratories = trial.Laboratories(
@@ -79,12 +83,10 @@ def run(
         progress=progress or progress_lib.Silent(),
         workers=config.workers,
     )
-    if config.directive:
-      campaign.decide(
-          "directive", "reading", lambda: steering.provenance(config.directive)
-      )
+    if reading is not None:
+      steering.keep(campaign, reading)
     root, *others = planting.plant(campaign, config)
-    reflecting.reflect(campaign, [root, *others])
+    reflecting.reflect(campaign, [root, *others], noise=rules.noise)
     if not go_on(_planted_runs(campaign, config, [root, *others])):
       return campaign_id
     worth = _appraise(campaign, config, [root, *others])
@@ -96,7 +98,7 @@ def run(
       )
       race = heats.enter(campaign, rules, race, children, worth)
       _replicate(campaign, children)
-      reflecting.reflect(campaign, children, scientists)
+      reflecting.reflect(campaign, children, scientists, noise=rules.noise)
     race = heats.advance(campaign, rules, race_lib.close(race), worth)
     if config.finalists:
       _conclude(campaign, config, race, worth)
@@ -162,10 +164,12 @@ def _conclude(
     data = standing._asdict() | {"status": str(standing.status)}
     campaign.decide("race", standing.candidate, lambda data=data: data)
   finalists = racing.finalists(config.race, race)
-  held = confirming.confirm(campaign, config.confirmations, finalists, worth)
+  plan = config.confirmations
+  held = confirming.confirm(campaign, plan, finalists, worth)
   first = config.planted + config.rounds * config.children
   by_id = {candidate.id: candidate for candidate in campaign.candidates}
   for winner in held:
+    there = confirming.worth_of(campaign, plan.protocol, worth)
     first = explaining.explain(
-        campaign, by_id[winner], config.explain, worth.score, first
+        campaign, by_id[winner], config.explain, there.score, first
     )

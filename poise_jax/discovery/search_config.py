@@ -13,6 +13,7 @@ from poise_jax.discovery.evidence import confirmation, shrinkage, spending
 from poise_jax.discovery.evidence import race as race_lib
 from poise_jax.discovery.llm import options
 from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
 from poise_jax.discovery.parents import rules as rules_lib
 from poise_jax.discovery.parents import selection
 from poise_jax.discovery.proposer import genome as genomes
@@ -103,7 +104,8 @@ class SearchConfig:
     Raises:
       ValueError: naming the field, what it must be and what it is.
     """
-    embedded.named(self.task)
+    task = embedded.named(self.task)
+    objectives.checked(self.objective, worths.recorded(task.suite))
     _check_budgets(self)
     _check_names(self)
     choice.read(self.agent)

@@ -62,6 +62,10 @@ def test_records_come_back_as_they_were_in_order(archive, make):
   assert archive.selections("c0ffee") == [make.selection(1), make.selection(2)]
   confirmations = [make.decision("c0ffee-001"), make.decision("c0ffee-002")]
   assert archive.decisions("c0ffee", "confirmation") == confirmations
+  second = archive.decision("c0ffee", "confirmation", "c0ffee-002")
+  assert second == confirmations[1]
+  assert archive.decision("c0ffee", "confirmation", "c0ffee-003") is None
+  assert archive.decision("c0ffee", "sealed", "c0ffee-002") is None
   plan = make.decision("c0ffee-002", stage="plan")
   assert archive.decisions("c0ffee") == [*confirmations, plan]
 

@@ -64,8 +64,9 @@ def test_what_failed_is_remembered_and_what_was_measured_counts(
   assert (parent.id, parent.delta) == (children[0].id, 2.5)
   assert [seen.delta for seen in asked["history"]] == [2.5, -9.0]
   assert {seen.variance for seen in asked["history"]} == {12.5}
-  (failure,) = asked["memory"].failures
-  assert failure.parent is None and failure.fingerprint is not None
+  (failure,) = asked["failures"]
+  assert failure.parent is None
+  assert failure.genome == genomes.from_json(children[1].mechanisms["genome"])
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """Reflections: one a candidate, against its parent and the root."""
 
+import pytest
+
 from poise_jax.algorithms import catalog
 from poise_jax.discovery import admission, reflecting
 from poise_jax.discovery.agents import scientists
+from poise_jax.discovery.evidence import shrinkage
 
 
 def _draft(name, source, role, parents=()):
@@ -45,6 +48,38 @@ def test_each_is_noted_once_with_what_it_was_compared_with(campaigns, make):
   assert notes[copy.id].text.startswith(told)
   reflecting.reflect(campaign, everything)
   assert len(campaign.archive.reflections(campaign.id)) == 4
+
+
+def test_known_noise_and_the_budget_of_the_search_decide(campaigns, make):
+  campaign = campaigns()
+  root = campaign.admit(0, _draft("grpo", catalog.source("grpo"), "root"))
+  dapo = campaign.admit(
+      1, _draft("dapo", catalog.source("dapo"), "generated", (root.id,))
+  )
+  # Three seeds that happen to agree, and more of a cheaper budget.
+  for budget, seeds, gain in (("tiny", 3, 3.0), ("cheap", 4, -9.0)):
+    for candidate, overall in ((root, 40.0), (dapo, 40.0 + gain)):
+      for seed in range(seeds):
+        run = make.evaluation(
+            candidate.index,
+            seed,
+            overall,
+            budget=budget,
+            candidate_id=candidate.id,
+        )
+        campaign.archive.add_evaluation(run)
+  noise = shrinkage.Noise(sd=2.5, correlation=0.1, dof=8.0)
+  reflecting.reflect(campaign, [dapo], noise=noise)
+  (note,) = campaign.archive.reflections(campaign.id)
+  assert (note.data["budget"], note.data["seeds"]) == ("tiny", [0, 1, 2])
+  # s0² = 2 * 0.9 * 6.25 = 11.25; with differences that do not vary
+  # s² = 8 * 11.25 / 10 = 9, so half of the width is t_10 = 2.228139 times
+  # sqrt(9 / 3).
+  own = note.data["versus"][root.id]
+  assert own["mean"] == 3.0 and own["seeds"] == 3
+  assert own["high"] - 3.0 == pytest.approx(2.228139 * 3**0.5, abs=1e-4)
+  assert own["low"] == pytest.approx(3.0 - 2.228139 * 3**0.5, abs=1e-4)
+  assert note.data["suggestion"] == "undecided"
 
 
 def test_somebody_else_may_reflect(campaigns):

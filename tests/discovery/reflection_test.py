@@ -17,7 +17,16 @@ DAPO = {
 }
 
 
-def _run(seed, overall, *, entropy=0.3, length=20.0, valid=0.9, outcome=None):
+def _run(
+    seed,
+    overall,
+    *,
+    entropy=0.3,
+    length=20.0,
+    valid=0.9,
+    outcome=None,
+    budget="standard",
+):
   diverged = outcome is not None
   metrics = {
       "overall": float(overall),
@@ -31,7 +40,7 @@ def _run(seed, overall, *, entropy=0.3, length=20.0, valid=0.9, outcome=None):
       candidate_id="c",
       key={},
       seed=seed,
-      budget="standard",
+      budget=budget,
       split="search",
       outcome="diverged" if diverged else "scored",
       reason=outcome or "",
@@ -113,6 +122,18 @@ def test_only_common_seeds_of_one_budget_count():
   assert data["seeds"] == [0, 1]
   assert data["versus"]["id-grpo"]["mean"] == 10
   assert data["changed"] is None and "no description of both" in text
+
+
+def test_the_preferred_budget_goes_before_more_seeds():
+  cheap = [_run(s, 50.0, budget="quarter") for s in range(4)]
+  parent = reflection.Evidence("id-grpo", "grpo", GRPO, [*cheap, _run(0, 60.0)])
+  child = reflection.Evidence("id-x", "x", None, [*cheap, _run(0, 61.0)])
+  _, data = reflection.reflect(child, parent, parent, prefer="standard")
+  assert (data["budget"], data["seeds"]) == ("standard", [0])
+  assert data["versus"]["id-grpo"]["mean"] == 1.0
+  _, data = reflection.reflect(child, parent, parent)
+  assert (data["budget"], data["seeds"]) == ("quarter", [0, 1, 2, 3])
+  assert data["versus"]["id-grpo"]["mean"] == 0.0
 
 
 def test_parent_and_root_are_both_compared():

@@ -2,8 +2,11 @@
 
 import pytest
 
-from poise_jax.discovery import search, search_config
+from poise_jax.discovery import search, search_config, steering
+from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.discovery.trials import trial
+
+QUICKER = objectives.Objective(terms=(objectives.Term("train_seconds", "min"),))
 
 
 def test_workers_are_no_part_of_the_identity(shared, laboratory, tiny_config):
@@ -43,13 +46,21 @@ def test_workers_are_no_part_of_the_identity(shared, laboratory, tiny_config):
         ({"alpha": 1.0}, "`alpha` must lie in"),
         ({"noise_sd": 0.0}, "`noise_sd` must be positive"),
         ({"finalists": -1}, "`finalists` must be at least 0"),
+        (
+            {"objective": QUICKER},
+            "must name .* got train_seconds; .* limit `tokens` or `flops` instead",
+        ),
+        (
+            {"directive": "less training time"},
+            "must name .* got train_seconds; .* limit `tokens` or `flops` instead",
+        ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_wrong_field_is_named(opened, changes, words):
   config = search_config.SearchConfig(**changes)
   with pytest.raises(ValueError, match=words):
-    config.checked()
+    steering.steer(config).checked()
   archive = opened("untouched")
   with pytest.raises(ValueError, match=words):
     search.run(config, archive)

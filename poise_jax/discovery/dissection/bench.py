@@ -9,8 +9,9 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from poise_jax.archive import records
+from poise_jax.candidates import artifact
 from poise_jax.candidates import fingerprint as fingerprints
-from poise_jax.candidates import verification
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +53,18 @@ class SpentError(RuntimeError):
   """No more trainings are allowed."""
 
 
-def of_verdict(verdict: verification.Verdict) -> Examined:
-  """What the gate's verdict says, for `ExamineFn`."""
-  if not verdict.ok:
-    return Examined(verdict.findings[0].message)
-  described = verdict.canonical
-  packed = None if verdict.metadata.state else verdict.fingerprint
+def of_candidate(candidate: records.Candidate) -> Examined:
+  """What the gate said of a candidate, for `ExamineFn`."""
+  if not candidate.accepted:
+    return Examined(candidate.findings[0]["message"])
+  packed = candidate.fingerprint
+  if artifact.header(candidate.artifact).state:
+    packed = None  # A state may tell two apart that look alike.
   return Examined(
       refused="",
-      digest=described.digest if described else verdict.artifact_sha256,
+      digest=candidate.canonical_sha256 or candidate.artifact_sha256,
       fingerprint=packed and fingerprints.from_bytes(packed),
-      operations=described and described.operations,
+      operations=candidate.intrinsic.get("operations"),
   )
 
 

@@ -6,7 +6,7 @@ tuning budget; the root is run at the learning rate that moves the policy as far
 as the child moves it; and both are read at equal cost.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import math
 from typing import NamedTuple
@@ -37,25 +37,16 @@ class Arm:
   gradient_scale: float | None = None
 
 
-# How far a run moved the policy, above 0; None if it does not say.
-Travel = Callable[[equal_cost.Run], float | None]
+def travel(run: equal_cost.Run) -> float | None:
+  """How far a run moved the policy: its KL to the base policy, in nats.
 
-
-def final_kl(run: equal_cost.Run) -> float | None:
-  """Distance from the base policy, a mean over the last quarter of the run."""
-  return _tail(run, "kl", 0.25)
-
-
-def update_size(run: equal_cost.Run) -> float | None:
-  """Mean size of the log-ratio of new to old policy, over the run."""
-  return _tail(run, "ratio/mean_abs_log", 1.0)
-
-
-def _tail(run: equal_cost.Run, name: str, share: float) -> float | None:
-  values = run.curve.get(name, ())
+  Returns:
+    A mean over the last quarter of the run, above 0; None if it does not say.
+  """
+  values = run.curve.get("kl", ())
   if not values or run.diverged:
     return None
-  mean = float(np.mean(values[-max(int(len(values) * share), 1) :]))
+  mean = float(np.mean(values[-max(len(values) // 4, 1) :]))
   return mean if math.isfinite(mean) and mean > 0 else None
 
 
@@ -115,7 +106,6 @@ def control(
     *,
     tuning_seeds: Sequence[int],
     fresh_seeds: Sequence[int],
-    travel: Travel = final_kl,
 ) -> Confounds:
   """Tunes both alike, matches their step sizes, and compares on fresh seeds.
 
@@ -124,7 +114,6 @@ def control(
     root: what it is compared with.
     tuning_seeds: that settings are chosen by.
     fresh_seeds: that they are compared with, two at least for intervals.
-    travel: how far a run moved the policy.
 
   Raises:
     ValueError: if the arms have different numbers of settings or not the
@@ -145,14 +134,14 @@ def control(
   best_child = fresh(child, of_child.best)
   best_root = fresh(root, of_root.best)
   step_size = None
-  rate = matching_rate(of_child, of_root, travel)
+  rate = matching_rate(of_child, of_root)
   if rate is not None:
     matched = fresh(root, fair_tuning.Setting(rate))
     step_size = StepSize(
         rate=rate,
-        child_travel=_mean_travel(of_child.runs[fair_tuning.DEFAULT], travel),
-        root_travel=_mean_travel(of_root.runs[fair_tuning.DEFAULT], travel),
-        matched_travel=_mean_travel(matched, travel),
+        child_travel=_mean_travel(of_child.runs[fair_tuning.DEFAULT]),
+        root_travel=_mean_travel(of_root.runs[fair_tuning.DEFAULT]),
+        matched_travel=_mean_travel(matched),
         explained=_gap(matched, plain[1]),
         left=_gap(plain[0], matched),
     )
@@ -198,7 +187,7 @@ def _check(
 
 
 def matching_rate(
-    child: fair_tuning.Tuned, root: fair_tuning.Tuned, travel: Travel
+    child: fair_tuning.Tuned, root: fair_tuning.Tuned
 ) -> float | None:
   """Learning rate at which the root moves the policy as far as the child.
 
@@ -207,17 +196,16 @@ def matching_rate(
   Args:
     child: runs of the child, the default setting among them.
     root: runs of the root at several learning rates.
-    travel: how far a run moved the policy.
 
   Returns:
     The factor on the learning rate; None if it lies outside of those tried.
     With several, as where travel is not monotone, the one closest to 1.
   """
-  goal = _mean_travel(child.runs[fair_tuning.DEFAULT], travel)
+  goal = _mean_travel(child.runs[fair_tuning.DEFAULT])
   points = sorted(
       (math.log(setting.rate), math.log(found))
       for setting, runs in root.runs.items()
-      if not setting.changes and (found := _mean_travel(runs, travel))
+      if not setting.changes and (found := _mean_travel(runs))
   )
   if goal is None:
     return None
@@ -230,7 +218,7 @@ def matching_rate(
 
 
 def _mean_travel(
-    runs: Sequence[equal_cost.Run], travel: Travel
+    runs: Sequence[equal_cost.Run],
 ) -> float | None:
   """Geometric mean over seeds; None if one of them does not say."""
   found = [travel(run) for run in runs]

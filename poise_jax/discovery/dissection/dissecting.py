@@ -9,8 +9,6 @@ import functools
 from typing import Any
 
 from poise_jax.archive import records
-from poise_jax.candidates import artifact
-from poise_jax.candidates import fingerprint as fingerprints
 from poise_jax.discovery import admission
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery.dissection import (
@@ -141,7 +139,7 @@ class _Variants:
       if self.count >= self._most:
         return bench.Examined(f"{self._most} programs were examined already")
       self._known[source] = self._admit(source)
-    return _examined(self._known[source])
+    return bench.of_candidate(self._known[source])
 
   def of(self, source: str) -> records.Candidate:
     """The candidate of a source that was examined."""
@@ -167,21 +165,6 @@ class _Variants:
       )
     self.count += 1
     return candidate
-
-
-def _examined(candidate: records.Candidate) -> bench.Examined:
-  """What the gate said of a stored candidate."""
-  if not candidate.accepted:
-    return bench.Examined(candidate.findings[0]["message"])
-  packed = candidate.fingerprint
-  if artifact.header(candidate.artifact).state:
-    packed = None  # A state may tell two apart that look alike.
-  return bench.Examined(
-      refused="",
-      digest=candidate.canonical_sha256 or candidate.artifact_sha256,
-      fingerprint=packed and fingerprints.from_bytes(packed),
-      operations=candidate.intrinsic.get("operations"),
-  )
 
 
 class _Ahead:

@@ -6,7 +6,7 @@ make them, and the means are the plan. Power is counted in the same way, on
 the harder case of one better candidate among others that equal the root.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import itertools
 import math
@@ -74,7 +74,7 @@ class Plan(NamedTuple):
     minutes_high: what 95 % of rehearsals stayed below, other stages as planned.
     alpha: chance of any false discovery, at most.
     levels: of the confirmations, if none succeeds.
-    effects: rehearsed, in points.
+    effects: rehearsed, in points; none if nothing is searched or confirmed.
     power: chance to find and confirm one candidate of that effect.
     chance: power that `detectable` refers to.
     detectable: smallest effect of that power, None if beyond all rehearsed.
@@ -101,6 +101,9 @@ class Plan(NamedTuple):
 
 EFFECTS = (0.75, 1.25, 1.75, 2.5)  # in noise sd
 CONFIRMATION = "confirmation"
+
+# Runs campaigns through their worlds, by the rules of the one that is planned.
+Rehearse = Callable[[Sequence[rehearsal.World]], Sequence[rehearsal.Outcome]]
 
 
 def make(
@@ -129,50 +132,32 @@ def make(
     chance: power that defines the minimum detectable effect.
     workers: processes; they do not change the plan.
 
-  Returns:
-    The plan.
-
   Raises:
     ValueError: if the seconds of a budget are missing.
   """
-  needed = {rung.budget for rung in rules.rungs} | {protocol.budget}
-  if missing := sorted(needed - set(workload.seconds)):
-    raise ValueError(
-        f"`seconds` must have every budget, got none for {', '.join(missing)}"
-    )
-  outcomes = rehearsal.rehearse_many(
-      [_typical(workload, rules, i) for i in range(rehearsals)],
-      rules,
-      protocol,
-      alpha=alpha,
-      shares=shares,
-      workers=workers,
-  )
-  stages = [(rung.name, rung.budget) for rung in rules.rungs]
-  stages.append((CONFIRMATION, protocol.budget))
-  seconds = np.array([workload.seconds[budget] for _, budget in stages])
-  trials = np.array([[o.trials[s] for s, _ in stages] for o in outcomes])
   candidates = workload.rounds * workload.per_round
+
+  def rehearse(
+      worlds: Sequence[rehearsal.World],
+  ) -> Sequence[rehearsal.Outcome]:
+    return rehearsal.rehearse_many(
+        worlds, rules, protocol, alpha=alpha, shares=shares, workers=workers
+    )
+
+  lines, high, effects, power = (), 0.0, (), ()
+  if candidates:
+    lines, high = _race(workload, rules, protocol, rehearse, rehearsals)
+  if candidates and shares:
+    effects = tuple(effect * rules.noise.sd for effect in EFFECTS)
+    power = _power(workload, rules, rehearse, rehearsals)
   verify = candidates * workload.verify_seconds / 60
-  lines = (
-      Line("verify", "", candidates, verify),
-      *(
-          Line(stage, budget, float(n), float(n * each / 60))
-          for (stage, budget), n, each in zip(
-              stages, trials.mean(0), seconds, strict=True
-          )
-      ),
-      *others,
-  )
-  fixed = verify + sum(line.minutes for line in others)
-  power = _power(workload, rules, protocol, alpha, shares, rehearsals, workers)
-  effects = tuple(effect * rules.noise.sd for effect in EFFECTS)
+  lines = (Line("verify", "", candidates, verify), *lines, *others)
   return Plan(
       candidates=candidates,
       trained=candidates * workload.accepted,
       lines=lines,
       minutes=sum(line.minutes for line in lines),
-      minutes_high=fixed + float(np.quantile(trials @ seconds / 60, 0.95)),
+      minutes_high=high + verify + sum(line.minutes for line in others),
       alpha=alpha,
       levels=tuple(
           spending.next_level(alpha, shares, [False] * k) or 0.0
@@ -186,6 +171,37 @@ def make(
       budget=protocol.budget,
       base=protocol.base,
   )
+
+
+def _race(
+    workload: Workload,
+    rules: race_lib.Rules,
+    protocol: confirmation.Protocol,
+    rehearse: Rehearse,
+    rehearsals: int,
+) -> tuple[tuple[Line, ...], float]:
+  """What rungs and confirmations take: means, and 95 % of their sums.
+
+  Raises:
+    ValueError: if the seconds of a budget are missing.
+  """
+  stages = [(rung.name, rung.budget) for rung in rules.rungs]
+  stages.append((CONFIRMATION, protocol.budget))
+  needed = {budget for _, budget in stages}
+  if missing := sorted(needed - set(workload.seconds)):
+    raise ValueError(
+        f"`seconds` must have every budget, got none for {', '.join(missing)}"
+    )
+  outcomes = rehearse([_typical(workload, rules, i) for i in range(rehearsals)])
+  seconds = np.array([workload.seconds[budget] for _, budget in stages])
+  trials = np.array([[o.trials[s] for s, _ in stages] for o in outcomes])
+  lines = tuple(
+      Line(stage, budget, float(n), float(n * each / 60))
+      for (stage, budget), n, each in zip(
+          stages, trials.mean(0), seconds, strict=True
+      )
+  )
+  return lines, float(np.quantile(trials @ seconds / 60, 0.95))
 
 
 def _trained(workload: Workload) -> int:
@@ -219,11 +235,8 @@ def _typical(
 def _power(
     workload: Workload,
     rules: race_lib.Rules,
-    protocol: confirmation.Protocol,
-    alpha: float,
-    shares: Sequence[float],
+    rehearse: Rehearse,
     rehearsals: int,
-    workers: int,
 ) -> tuple[float, ...]:
   """Share of rehearsals in which one better candidate is found, by effect."""
   count = _trained(workload)
@@ -233,9 +246,7 @@ def _power(
       for effect in EFFECTS
       for place in places
   ]
-  outcomes = rehearsal.rehearse_many(
-      worlds, rules, protocol, alpha=alpha, shares=shares, workers=workers
-  )
+  outcomes = rehearse(worlds)
   found = [
       place in outcome.confirmed
       for place, outcome in zip(places * len(EFFECTS), outcomes, strict=True)
@@ -262,18 +273,14 @@ def as_text(plan: Plan) -> list[str]:
       f"{line.stage:16} {line.budget:12} {line.trials:7.0f} {line.minutes:8.1f}"
       for line in plan.lines
   ]
+  lines.append(
+      f"{plan.candidates} candidates, about {plan.trained:.0f} trained;"
+      f" {plan.minutes:.0f} minutes, in 95 % of rehearsals below"
+      f" {plan.minutes_high:.0f}."
+  )
+  if not plan.power:
+    return lines + ["Nothing is confirmed: no discovery can be claimed."]
   levels = ", ".join(f"{level:.3f}" for level in plan.levels)
-  lines += [
-      (
-          f"{plan.candidates} candidates, about {plan.trained:.0f} trained;"
-          f" {plan.minutes:.0f} minutes, in 95 % of rehearsals below"
-          f" {plan.minutes_high:.0f}."
-      ),
-      (
-          f"Any false discovery: at most {plan.alpha:g}; confirmations at"
-          f" levels {levels}, more after a success."
-      ),
-  ]
   if plan.detectable is None:
     found = f"more than {plan.effects[-1]:.1f} points"
   else:
@@ -283,6 +290,10 @@ def as_text(plan: Plan) -> list[str]:
       for effect, rate in zip(plan.effects, plan.power, strict=True)
   )
   return lines + [
+      (
+          f"Any false discovery: at most {plan.alpha:g}; confirmations at"
+          f" levels {levels}, more after a success."
+      ),
       (
           f"Minimum detectable effect: {found} ({plan.chance:.0%} of"
           f" {plan.rehearsals} rehearsals), budget {plan.budget}, base"

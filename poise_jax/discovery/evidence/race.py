@@ -265,11 +265,12 @@ def bounds(
   count = int((~np.isnan(gaps)).sum(1).max(initial=0))
   if not count:
     return np.full(len(gaps), -np.inf), np.full(len(gaps), np.inf)
-  variance = 2 * (1 - rules.noise.correlation) * rules.noise.sd**2
   ends = confidence_sequences.one_sided(
       gaps[:, :count],
       level=rules.level,
       scale=_SCALE,
-      prior=confidence_sequences.Prior(variance, rules.noise.dof),
+      prior=confidence_sequences.Prior(
+          rules.noise.paired_variance, rules.noise.dof
+      ),
   )
   return ends.low[:, -1], ends.high[:, -1]

@@ -31,6 +31,11 @@ class Noise(NamedTuple):
   correlation: float = 0.1
   dof: float = 8.0
 
+  @property
+  def paired_variance(self) -> float:
+    """Of the difference of two candidates with one seed, 2 (1 - ρ) sd²."""
+    return 2 * (1 - self.correlation) * self.sd**2
+
 
 class Posterior(NamedTuple):
   """Of each candidate, NaN for one without seeds.

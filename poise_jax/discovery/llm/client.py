@@ -6,7 +6,7 @@ paid for. The key comes from the environment; it is in no message, log, value
 or exception that leaves this module.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import os
@@ -18,8 +18,6 @@ from poise_jax.discovery.llm import exchange, failures
 
 # Looked up in this order.
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-# What else tells who pays; no child of a search needs any of them.
-_SECRETS = (*KEYS, "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_GENAI_API_KEY")
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -69,11 +67,6 @@ class Endpoint:
       )
     if self.at_once < 1:
       raise ValueError(f"`at_once` must be at least 1, got {self.at_once}")
-
-
-def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-  """An environment for a child: the same, but for keys and credentials."""
-  return {k: v for k, v in environment.items() if k not in _SECRETS}
 
 
 @contextlib.contextmanager

@@ -181,12 +181,6 @@ class AnswerError(LlmError):
     self.faults = faults
 
 
-def request_from_json(value: Mapping[str, Any]) -> Request:
-  """Reads what `Request.to_json` wrote."""
-  messages = tuple(Message(m["role"], m["text"]) for m in value["messages"])
-  return Request(**{**value, "messages": messages})
-
-
 def reply_from_json(value: Mapping[str, Any]) -> Reply:
   """Reads what `Reply.to_json` wrote."""
   usage = value["usage"] and Usage(**value["usage"])

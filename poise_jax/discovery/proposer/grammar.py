@@ -31,7 +31,6 @@ _REDRAWS = 60
 _TUNING_DRAWS = 1000
 # Points of Overall that a failure without a score counts as.
 _FAILED = -4.0
-_NOTHING = negative_memory.Memory()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +96,7 @@ def propose(
     index: int,
     root: genomes.Genome | None = None,
     history: Sequence[mechanism_effects.Observation] = (),
-    memory: negative_memory.Memory = _NOTHING,
+    failures: Sequence[negative_memory.Failure] = (),
     graded: bool = False,
 ) -> Proposal:
   """Proposes one new candidate.
@@ -113,7 +112,7 @@ def propose(
     index: position in the campaign, the last part of the name.
     root: where removal leads back to; grpo if None.
     history: what earlier children did.
-    memory: what failed, and what is known already.
+    failures: what to keep away from.
     graded: whether rewards say more than right and wrong; if not, choices
       that then cannot act are left out.
 
@@ -129,12 +128,12 @@ def propose(
   root = root if root is not None else genomes.named("grpo")
   failed = [
       mechanism_effects.Observation(f.genome, f.parent, _FAILED)
-      for f in memory.failures
+      for f in failures
       if f.parent is not None
   ]
   believed = mechanism_effects.posterior([*history, *failed])
   refused = {*seen, *(genomes.identity(p.genome) for p in parents)}
-  refused |= {genomes.identity(f.genome) for f in memory.failures}
+  refused |= {genomes.identity(f.genome) for f in failures}
   weights = [weight for _, weight in operators.OPERATORS.values()]
   drawn_from = [p.genome for p in parents]
   for _ in range(_REDRAWS):
@@ -148,7 +147,7 @@ def propose(
     proposal = _proposal(
         genome, parents[: draft[1]], operator=operator, index=index
     )
-    if _is_new(proposal, refused) and _is_kept(rng, proposal, memory):
+    if _is_new(proposal, refused) and _is_kept(rng, genome, failures):
       return proposal
   return _tuned(rng, parents, refused, index=index, graded=graded)
 
@@ -190,15 +189,11 @@ def _is_new(proposal: Proposal, refused: Collection[str]) -> bool:
 
 def _is_kept(
     rng: np.random.Generator,
-    proposal: Proposal,
-    memory: negative_memory.Memory,
+    genome: genomes.Genome,
+    failures: Sequence[negative_memory.Failure],
 ) -> bool:
-  """Whether a draft is far enough from failures, and no twin of anything."""
-  taken = memory.preview(proposal.source) if memory.preview else None
-  remembers = rendering.has_state(proposal.genome)
-  if not remembers and negative_memory.is_twin(taken, memory.known):
-    return False
-  chance = negative_memory.acceptance(proposal.genome, taken, memory.failures)
+  """Whether a draft is far enough from failures, by lot."""
+  chance = negative_memory.acceptance(genome, failures)
   return chance >= 1.0 or float(rng.random()) < chance
 
 

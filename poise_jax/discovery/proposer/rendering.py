@@ -149,11 +149,6 @@ def render(
   return f"{head}\n\n\n{_init(genome)}\n\n\n{loss}\n"
 
 
-def has_state(genome: genomes.Genome) -> bool:
-  """Whether a loss remembers: then equal gradients do not make a twin."""
-  return genome.entropy in _CONTROLLED or genome.kl_control == "adaptive"
-
-
 def _docstring(
     genome: genomes.Genome,
     name: str,

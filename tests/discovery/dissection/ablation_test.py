@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from poise_jax.candidates import known, verification
+from poise_jax.discovery import admission
 from poise_jax.discovery.dissection import ablation, bench, parts, source_parts
 from poise_jax.evaluation import non_inferiority
 
@@ -296,9 +297,17 @@ def loss(hparams, state, batch):
 
 def test_an_inert_statement_is_found_in_a_real_source(jail):
   def examine(source):
-    return bench.of_verdict(
-        verification.verify(source, jail, known=known.catalogue())
+    draft = admission.Draft(
+        name="part",
+        role="variant",
+        generation=1,
+        parents=(),
+        source=source,
+        mechanisms={},
+        rationale="r",
     )
+    verdict = verification.verify(source, jail, known=known.catalogue())
+    return bench.of_candidate(admission.judged(draft, verdict, "c0ffee", 0, []))
 
   # Whatever changes a gradient is worse.
   measure = lambda source, seed: bench.Outcome(-1.0 * (source != SOURCE))

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from poise_jax.candidates import artifact, findings, fingerprint, verification
+from poise_jax.candidates import artifact, fingerprint
 from poise_jax.discovery.dissection import bench
 
 
@@ -88,22 +88,27 @@ def test_no_more_than_allowed(made):
   assert stand.spent
 
 
-def test_what_a_verdict_says():
-  finding = findings.Finding("contract", "rule", "it is bad", "hint")
-  refused = verification.Verdict(False, (finding,))
-  assert bench.of_verdict(refused) == bench.Examined("it is bad")
-  metadata = artifact.Metadata({}, None, {}, {}, [], "1", "1", [])
-  passed = verification.Verdict(
-      True,
-      (),
+def test_what_the_gate_said_of_a_candidate(make):
+  finding = {"level": "contract", "rule": "rule", "message": "it is bad"}
+  refused = make.candidate(1, "bad", accepted=False, findings=(finding,))
+  assert bench.of_candidate(refused) == bench.Examined("it is bad")
+  sizes = {"P": "P", "G": "G", "T": "T", "K": "K"}
+  metadata = artifact.Metadata({}, None, sizes, {}, [], "1", "1", [])
+  passed = make.candidate(
+      2,
+      "good",
+      artifact=artifact.pack(metadata, b"", b""),
       artifact_sha256="ab",
-      metadata=metadata,
       fingerprint=fingerprint.to_bytes(_fingerprint(1.0)),
   )
-  found = bench.of_verdict(passed)
+  found = bench.of_candidate(passed)
   assert (found.refused, found.digest, found.operations) == ("", "ab", None)
   assert fingerprint.twins(found.fingerprint, _fingerprint(1.0))
+  described = {"canonical_sha256": "cd", "intrinsic": {"operations": 7}}
+  found = bench.of_candidate(dataclasses.replace(passed, **described))
+  assert (found.digest, found.operations) == ("cd", 7)
   # A memory may tell two apart later than on the last probe.
   remembers = dataclasses.replace(metadata, state={"x": ([], "float32")})
-  found = bench.of_verdict(dataclasses.replace(passed, metadata=remembers))
+  packed = artifact.pack(remembers, b"", b"")
+  found = bench.of_candidate(dataclasses.replace(passed, artifact=packed))
   assert found.fingerprint is None

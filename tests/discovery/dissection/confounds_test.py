@@ -109,8 +109,11 @@ def test_a_step_that_the_root_never_makes_is_said_to_be_that():
   found = _control(child, root)
   assert found.step_size is None
   assert "nothing can be said" in " ".join(confounds.sentences(found))
-  silent = _control(child, root, travel=confounds.update_size)
-  assert silent.step_size is None
+
+
+def test_without_curves_nothing_is_said_of_step_size():
+  arms = [_arm(name, lambda s: 5.0, lambda s: 0.0)[0] for name in ("a", "b")]
+  assert _control(*arms).step_size is None
 
 
 def test_the_crossing_closest_to_the_usual_rate_is_taken():
@@ -125,23 +128,18 @@ def test_the_crossing_closest_to_the_usual_rate_is_taken():
     }
     return fair_tuning.Tuned(fair_tuning.DEFAULT, {}, runs)
 
-  rate = confounds.matching_rate(
-      tuned({1.0: 0.2}), tuned(travels), confounds.final_kl
-  )
+  rate = confounds.matching_rate(tuned({1.0: 0.2}), tuned(travels))
   # Half way, in logarithms, from 0.1 at rate 1 to 0.4 at rate 2.
   assert rate == pytest.approx(math.sqrt(2))
 
 
 def test_travel_is_read_from_curves():
-  run = equal_cost.Run(
-      1.0, "", {"kl": [0.0] * 6 + [0.2, 0.4], "ratio/mean_abs_log": [0.1, 0.3]}
-  )
-  assert confounds.final_kl(run) == pytest.approx(0.3)
-  assert confounds.update_size(run) == pytest.approx(0.2)
+  run = equal_cost.Run(1.0, "", {"kl": [0.0] * 6 + [0.2, 0.4]})
+  assert confounds.travel(run) == pytest.approx(0.3)
   still = equal_cost.Run(1.0, "", {"kl": [0.0] * 8})
-  assert confounds.final_kl(still) is None
-  assert confounds.update_size(still) is None
-  assert confounds.final_kl(equal_cost.Run(0.0, "NaN", run.curve)) is None
+  assert confounds.travel(still) is None
+  assert confounds.travel(equal_cost.Run(1.0, "", {})) is None
+  assert confounds.travel(equal_cost.Run(0.0, "NaN", run.curve)) is None
 
 
 def test_unfair_comparisons_are_refused():

@@ -31,13 +31,16 @@ def made():
 
 
 def _make(workload, **changes):
-  arguments = {"rehearsals": 6, "others": OTHERS} | changes
+  arguments = {
+      "rehearsals": 6,
+      "others": OTHERS,
+      "shares": spending.weights(2),
+  } | changes
   return plan.make(
       workload,
       RULES,
       PROTOCOL,
       alpha=0.05,
-      shares=spending.weights(2),
       **arguments,
   )
 
@@ -75,6 +78,24 @@ def test_the_detectable_effect_lies_between_those_rehearsed():
 
 def test_it_is_the_same_every_time(made):
   assert _make(WORKLOAD) == made
+
+
+def test_without_candidates_nothing_is_rehearsed_or_claimed():
+  planned = _make(dataclasses.replace(WORKLOAD, rounds=0, seconds={}))
+  assert [line.stage for line in planned.lines] == ["verify", "canaries"]
+  assert planned.minutes == planned.minutes_high == pytest.approx(0.9)
+  assert planned.detectable is None and planned.power == ()
+  text = "\n".join(plan.as_text(planned))
+  assert "Nothing is confirmed: no discovery can be claimed." in text
+  assert "detectable" not in text and "levels" not in text
+
+
+def test_without_finalists_the_race_is_planned_and_nothing_claimed():
+  planned = _make(WORKLOAD, shares=())
+  trials = {line.stage: line.trials for line in planned.lines}
+  assert trials["smoke"] == 9 and trials["confirmation"] == 0
+  assert planned.levels == () and planned.power == ()
+  assert "no discovery can be claimed" in plan.as_text(planned)[-1]
 
 
 def test_fewer_accepted_are_cheaper(made):

@@ -71,6 +71,19 @@ def test_a_collapsed_candidate_does_not_change_the_others():
   assert after[20] < after[:20].min()
 
 
+def test_noise_of_a_difference_on_shared_seeds():
+  # Of 9 points² a third is common to both and cancels: 2 * 6 are left.
+  noise = shrinkage.Noise(sd=3.0, correlation=1 / 3)
+  assert np.isclose(noise.paired_variance, 12.0)
+  rng = np.random.default_rng(0)
+  luck, own = rng.normal(0, 3**0.5, 200_000), rng.normal(
+      0, 6**0.5, (2, 200_000)
+  )
+  one, other = luck + own
+  assert np.isclose(np.var(one), 9.0, rtol=0.02)
+  assert np.isclose(np.var(one - other), noise.paired_variance, rtol=0.02)
+
+
 def test_who_has_no_score_has_no_posterior():
   scores = np.array([[50.0, 51.0], [np.nan, np.nan]])
   found = shrinkage.posterior(scores, NOISE)

@@ -10,8 +10,6 @@ import logging
 import multiprocessing
 import os
 import pathlib
-import subprocess
-import sys
 import time
 import traceback
 
@@ -233,7 +231,7 @@ def test_no_failure_holds_the_key(answer, caplog):
   # Nor does anything that a tool could find on it.
   assert failure.__cause__ is None and failure.__context__ is None
   frames = [f for f, _ in traceback.walk_tb(failure.__traceback__)]
-  own = [f for f in frames if f.f_code.co_filename.endswith("/llm.py")]
+  own = [f for f in frames if f.f_code.co_filename.endswith("/llm/client.py")]
   assert own and not any(
       isinstance(value, str) and KEY in value
       for frame in own
@@ -285,18 +283,7 @@ def test_endpoints_that_are_refused(changes, words):
     client.Endpoint(**changes)
 
 
-def test_children_get_no_key():
-  environment = client.without_keys(os.environ)
-  assert "GEMINI_API_KEY" in os.environ and "PATH" in environment
-  shown = subprocess.run(
-      [sys.executable, "-c", "import os; print(dict(os.environ))"],
-      env=environment,
-      capture_output=True,
-      text=True,
-      check=True,
-  ).stdout
-  assert KEY not in shown and "PATH" in shown
-  # The jail's children get next to nothing.
+def test_children_of_the_jail_get_no_key():
   assert not any("KEY" in n or "GOOGLE" in n for n in child_lib._ENVIRONMENT)
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from poise_jax.archive import records
-from poise_jax.candidates import fingerprint
 from poise_jax.discovery.proposer import (
     effects,
     grammar,
@@ -135,12 +134,12 @@ def test_history_steers_mutation():
 def test_what_failed_is_not_repeated_and_its_neighbours_hardly():
   failed = genomes.edited(GRPO, {"entropy": "bonus"})
   history = [effects.Observation(failed, GRPO, 20.0, 1.0)] * 8
-  memory = negative_memory.Memory([negative_memory.Failure(failed)])
+  failures = [negative_memory.Failure(failed)]
   near = 0
   for seed in range(6):
     rng = np.random.default_rng(seed)
     proposal = grammar.propose(
-        rng, [ROOT], (), index=0, history=history, memory=memory
+        rng, [ROOT], (), index=0, history=history, failures=failures
     )
     assert genomes.identity(proposal.genome) != genomes.identity(failed)
     near += genomes.distance(proposal.genome, failed) * len(genomes.SLOTS) < 0.5
@@ -149,31 +148,11 @@ def test_what_failed_is_not_repeated_and_its_neighbours_hardly():
 
 def test_a_failure_without_a_score_lowers_its_mechanism():
   failed = genomes.edited(GRPO, {"entropy": "bonus"})
-  memory = negative_memory.Memory([negative_memory.Failure(failed, GRPO)] * 20)
+  failures = [negative_memory.Failure(failed, GRPO)] * 20
   for seed in range(8):
     rng = np.random.default_rng(seed)
-    proposal = grammar.propose(rng, [ROOT], (), index=0, memory=memory)
+    proposal = grammar.propose(rng, [ROOT], (), index=0, failures=failures)
     assert proposal.genome.entropy != "bonus"
-
-
-def test_twins_of_what_is_known_are_not_made():
-  looked_at = []
-
-  def preview(source):
-    # Three sources look like what is known, the fourth is new.
-    looked_at.append(source)
-    value = float(len(looked_at) > 3)
-    slopes = np.full((1, 2, 1, 1, 1), 1.0 + value, np.float32)
-    return fingerprint.Fingerprint("suite", ("only",), slopes)
-
-  known = fingerprint.Fingerprint(
-      "suite", ("only",), np.ones((1, 2, 1, 1, 1), np.float32)
-  )
-  memory = negative_memory.Memory(known=(known,), preview=preview)
-  proposal = grammar.propose(
-      np.random.default_rng(0), [ROOT], (), index=0, memory=memory
-  )
-  assert len(looked_at) == 4 and proposal.source == looked_at[-1]
 
 
 def test_standing_of_the_parent_is_told():

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +7,17 @@ import numpy as np
 import pytest
 
 from poise_jax import types
-from poise_jax.candidates import fingerprint, known, rediscovery
+from poise_jax.candidates import (
+    fingerprint,
+    known,
+    probes,
+    rediscovery,
+    tracing,
+)
 from poise_jax.candidates import scope as scope_lib
 from poise_jax.discovery.proposer import constants as knobs
 from poise_jax.discovery.proposer import genome as genomes
-from poise_jax.discovery.proposer import preview, rendering
+from poise_jax.discovery.proposer import rendering
 from poise_jax.discovery.proposer.slots import named
 
 SCOPE = scope_lib.namespace()
@@ -81,6 +88,18 @@ def _module(genome):
   return scope
 
 
+_probes = functools.cache(probes.suite)
+
+
+def _fingerprint(genome):
+  """The gradients of a source of our own, without a jail."""
+  program = tracing.execute(_text(genome))
+  rendered = types.Algorithm(
+      "rendered", program.hparams, program.init, program.loss
+  )
+  return fingerprint.of(rendered, _probes())
+
+
 def _random_genome(rng):
   choices = {s: str(rng.choice(list(o))) for s, o in genomes.SLOTS.items()}
   genome = genomes.edited(genomes.named("grpo"), choices)
@@ -96,7 +115,7 @@ DISCOVERIES = (
 
 def _check_is_the_member(name):
   """On all probes, with the state carried along, and the same steps."""
-  found = preview.fingerprint_of(_text(genomes.named(name)))
+  found = _fingerprint(genomes.named(name))
   match = rediscovery.match(found, known.catalogue().known[name], name)
   assert match.equal and match.factor == 1.0, match.words()
 
@@ -165,8 +184,8 @@ def test_every_choice_of_every_slot_changes_the_gradients():
       base = BACKGROUNDS.get((slot, choice), BACKGROUNDS.get(slot, {}))
       plain = genomes.edited(genomes.named("grpo"), base)
       genome = genomes.edited(plain, {slot: choice})
-      prints[choice] = preview.fingerprint_of(_text(genome))
-      original = preview.fingerprint_of(_text(plain))
+      prints[choice] = _fingerprint(genome)
+      original = _fingerprint(plain)
       if getattr(plain, slot) != choice:
         assert not fingerprint.twins(prints[choice], original), (slot, choice)
 
