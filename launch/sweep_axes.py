@@ -15,12 +15,13 @@ from poise_jax.candidates import verification
 from poise_jax.discovery.sweeps import cell, design, spec
 from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import arithmetic, embedded
 from poise_jax.training import config as config_lib
 
 _SEEDS = tuple(range(5))
+_TASK = "arithmetic"
 # Keys of an experiment that only a sweep has.
-_OWN = ("sweep", "baseline", "split", "title")
+_OWN = ("sweep", "baseline", "split", "task", "title")
 _SCALARS = (int, float, bool, str)
 
 Draw = Callable[[Mapping[str, design.Axis]], list[dict[str, Any]]]
@@ -69,7 +70,13 @@ def read(config: Any, text: str | None, draw: Draw | None = None) -> Told:
     split = split_of(own.get("split", "search"))
   sources = verified({str(c.get("algorithm")) for c in combinations})
   configs = [
-      _config(config, combination, split, sources)
+      _config(
+          config,
+          combination,
+          combination.get("task", own.get("task", _TASK)),
+          split,
+          sources,
+      )
       for combination in combinations
   ]
   counts = {"configurations": len(configs), "seeds": len(seeds)}
@@ -96,7 +103,8 @@ def split_of(name: str) -> arithmetic.Split:
 
 def fields(config: Any, text: str) -> dict[str, type]:
   """What can be swept: name -> type, by what the experiment is made of."""
-  found: dict[str, type] = {"algorithm": str, "policy": str, "seed": int}
+  names = ("algorithm", "policy", "task")
+  found: dict[str, type] = dict.fromkeys(names, str) | {"seed": int}
   for section, kind in (
       ("train", config_lib.TrainConfig),
       ("evaluate", suite.SuiteConfig),
@@ -121,6 +129,7 @@ def fields(config: Any, text: str) -> dict[str, type]:
 def _config(
     config: Any,
     combination: Mapping[str, Any],
+    task: str,
     split: arithmetic.Split,
     sources: Mapping[str, tuple[bytes, str]],
 ) -> cell.Config:
@@ -132,7 +141,7 @@ def _config(
         del changed[key]
     for name, value in combination.items():
       section, _, field = name.rpartition(".")
-      if section == "hparam":
+      if section == "hparam" or name == "task":
         continue
       if section:
         if section not in changed:
@@ -161,12 +170,14 @@ def _config(
           for name, value in combination.items()
           if name.startswith("hparam.")
       },
+      task=task,
       base=told.policy,
       split=split,
       artifact=program,
       source=source,
   )
   with experiment.naming(f"--sweep: {made.name}"):
+    embedded.named(task)
     cell.algorithm_of(made)
   return made
 

@@ -66,6 +66,23 @@ def test_what_only_a_sweep_has(config):
     sweep_axes.read(config, None)
 
 
+def test_the_task_is_an_axis_like_any_other(config):
+  told = sweep_axes.read(config, "algorithm=grpo")
+  assert [c.task for c in told.configs] == ["arithmetic"]
+  config.task, config.policy = "carryless", "carryless"
+  told = sweep_axes.read(config, "algorithm=grpo")
+  assert [(c.name, c.task, c.base) for c in told.configs] == [
+      ("grpo", "carryless", "carryless")
+  ]
+  told = sweep_axes.read(config, "task=arithmetic,carryless")
+  assert [(c.name, c.task) for c in told.configs] == [
+      ("grpo task=arithmetic", "arithmetic"),
+      ("grpo task=carryless", "carryless"),
+  ]
+  with pytest.raises(flags.Error, match="one of arithmetic, carryless, got"):
+    sweep_axes.read(config, "task=chess")
+
+
 def test_constants_of_the_algorithms(config):
   told = sweep_axes.read(config, "algorithm=dapo;clip_eps_high=0.2,0.4")
   assert [dict(c.hparams) for c in told.configs] == [

@@ -18,8 +18,6 @@ from poise_jax.candidates import artifact as artifact_lib
 from poise_jax.discovery.trials import budgets, trial
 from poise_jax.tasks import arithmetic, embedded
 
-TASK = embedded.ARITHMETIC.name
-
 # Of the package, what can change a bit of an outcome.
 _SOURCES = (
     "algorithms",
@@ -48,7 +46,8 @@ class Config:
     algorithm: a name in the catalogue, or that of `artifact`.
     budget: how much training and scoring, its name stored with every score.
     hparams: constants of the algorithm that differ from its defaults.
-    base: directory of the base policy, or `trial.EMBEDDED`.
+    task: `arithmetic` or `carryless`, see `tasks.embedded`.
+    base: directory of the base policy, or the name of one that is shipped.
     split: problems to score on.
     artifact: exported program of an algorithm that is not in the catalogue.
     source: its text, which the archive keeps beside it.
@@ -58,6 +57,7 @@ class Config:
   algorithm: str
   budget: budgets.Budget
   hparams: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  task: str = "arithmetic"
   base: str = trial.EMBEDDED
   split: arithmetic.Split = arithmetic.Split.SEARCH
   artifact: bytes | None = None
@@ -141,7 +141,7 @@ def run(job: Job) -> Result:
   """
   config = job.config
   algorithm = algorithm_of(config)
-  laboratory = _laboratory(config.base, config.budget)
+  laboratory = _laboratory(config.task, config.base, config.budget)
   started = records.now()
   try:
     outcome = laboratory.run(algorithm, config.split, job.seed)
@@ -159,8 +159,8 @@ _load = functools.lru_cache(maxsize=64)(artifact_lib.load)
 
 
 @functools.lru_cache(maxsize=_LABORATORIES)
-def _compiled(base: str, budget: budgets.Budget) -> trial.Laboratory:
-  made = trial.Laboratory(base, budget)
+def _compiled(task: str, base: str, budget: budgets.Budget) -> trial.Laboratory:
+  made = trial.Laboratory(base, budget, embedded.named(task))
   made.warm_up(catalog.make("grpo"))
   return made
 
@@ -168,7 +168,9 @@ def _compiled(base: str, budget: budgets.Budget) -> trial.Laboratory:
 _lock = threading.Lock()
 
 
-def _laboratory(base: str, budget: budgets.Budget) -> trial.Laboratory:
+def _laboratory(
+    task: str, base: str, budget: budgets.Budget
+) -> trial.Laboratory:
   """The compiled policy; threads wait for the one that compiles it."""
   with _lock:
-    return _compiled(base, budget)
+    return _compiled(task, base, budget)

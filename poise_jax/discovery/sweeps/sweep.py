@@ -19,6 +19,7 @@ from poise_jax.discovery.sweeps import design as design_lib
 from poise_jax.discovery.sweeps import executors
 from poise_jax.discovery.trials import trial
 from poise_jax.models import checkpoints
+from poise_jax.tasks import embedded
 
 # One campaign holds the algorithms of all sweeps of an archive: a further sweep
 # adds to it, and reads what is there.
@@ -207,7 +208,7 @@ def _cell(config: cell_lib.Config, seed: int, shared: _Shared) -> Cell:
   key = {
       "algorithm": records.sha256(config.artifact or source_of(config)),
       "hparams": dict(algorithm.hparams),
-      "task": cell_lib.TASK,
+      "task": embedded.named(config.task).name,
       "base": shared.base(config.base),
       "budget": {
           "train": dataclasses.asdict(config.budget.train),

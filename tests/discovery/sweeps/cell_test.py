@@ -21,7 +21,7 @@ def config(tiny):
 
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch, laboratory):
-  monkeypatch.setattr(cell, "_compiled", lambda base, budget: laboratory)
+  monkeypatch.setattr(cell, "_compiled", lambda *where: laboratory)
 
 
 def test_a_cell_is_a_trial(config, laboratory):
