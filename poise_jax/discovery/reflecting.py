@@ -15,7 +15,7 @@ def reflect(
     candidates: Sequence[records.Candidate],
     scientists: scientists_lib.Scientists = scientists_lib.OFFLINE,
     *,
-    noise: shrinkage.Noise | None = None,
+    noise: shrinkage.Noise,
 ) -> None:
   """Writes down what each candidate showed, against its parent and the root.
 
@@ -30,8 +30,7 @@ def reflect(
     campaign: so far.
     candidates: measured, or refused; of the latter the findings tell all.
     scientists: who reflects; the rules stand by.
-    noise: of a score at the budget of the search; None to go by the spread of
-      each one's own seeds alone.
+    noise: of a score at the budget of the search.
   """
   by_id = {c.id: c for c in campaign.candidates}
   root = campaign.evidence(campaign.candidates[0])
@@ -46,13 +45,14 @@ def reflect(
       text, data = scientists.reflect(
           campaign,
           candidate,
+          noise,
           functools.partial(
               reflection.reflect,
               campaign.evidence(candidate),
               campaign.evidence(parent) if parent else None,
               root,
-              prior_variance=noise.paired_variance if noise else 0.0,
-              prior_dof=noise.dof if noise else 0.0,
+              prior_variance=noise.paired_variance,
+              prior_dof=noise.dof,
               prefer=campaign.home.budget,
           ),
       )

@@ -7,6 +7,8 @@ from poise_jax.discovery import admission, reflecting
 from poise_jax.discovery.agents import scientists
 from poise_jax.discovery.evidence import shrinkage
 
+NOISE = shrinkage.Noise(sd=2.5, correlation=0.1, dof=8.0)
+
 
 def _draft(name, source, role, parents=()):
   return admission.Draft(
@@ -36,7 +38,7 @@ def test_each_is_noted_once_with_what_it_was_compared_with(campaigns, make):
     )
     campaign.archive.add_evaluation(run)
   everything = [root, dapo, bad, copy]
-  reflecting.reflect(campaign, everything)
+  reflecting.reflect(campaign, everything, noise=NOISE)
   notes = {
       note.candidate_id: note
       for note in campaign.archive.reflections(campaign.id)
@@ -46,7 +48,7 @@ def test_each_is_noted_once_with_what_it_was_compared_with(campaigns, make):
   assert notes[bad.id].text.startswith("Rejected before training. [construct]")
   told = "Not trained: it compiles to the same program as grpo, which was"
   assert notes[copy.id].text.startswith(told)
-  reflecting.reflect(campaign, everything)
+  reflecting.reflect(campaign, everything, noise=NOISE)
   assert len(campaign.archive.reflections(campaign.id)) == 4
 
 
@@ -68,8 +70,7 @@ def test_known_noise_and_the_budget_of_the_search_decide(campaigns, make):
             candidate_id=candidate.id,
         )
         campaign.archive.add_evaluation(run)
-  noise = shrinkage.Noise(sd=2.5, correlation=0.1, dof=8.0)
-  reflecting.reflect(campaign, [dapo], noise=noise)
+  reflecting.reflect(campaign, [dapo], noise=NOISE)
   (note,) = campaign.archive.reflections(campaign.id)
   assert (note.data["budget"], note.data["seeds"]) == ("tiny", [0, 1, 2])
   # s0² = 2 * 0.9 * 6.25 = 11.25; with differences that do not vary
@@ -86,11 +87,11 @@ def test_somebody_else_may_reflect(campaigns):
   campaign = campaigns()
   root = campaign.admit(0, _draft("grpo", catalog.source("grpo"), "root"))
   asked = scientists.OFFLINE._replace(
-      reflect=lambda campaign, candidate, by_rule: (
+      reflect=lambda campaign, candidate, noise, by_rule: (
           f"{candidate.name}: {by_rule()[1]['suggestion']}",
           {},
       )
   )
-  reflecting.reflect(campaign, [root], asked)
+  reflecting.reflect(campaign, [root], asked, noise=NOISE)
   (note,) = campaign.archive.reflections(campaign.id)
   assert note.text == "grpo: keep"

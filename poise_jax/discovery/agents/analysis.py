@@ -72,6 +72,7 @@ def reflect(
     findings: Sequence[Mapping[str, str]] = (),
     prior_variance: float = 0.0,
     prior_dof: float = 0.0,
+    prefer: str = "",
 ) -> tuple[str, dict[str, Any]]:
   """Reflects on a candidate after training.
 
@@ -85,6 +86,7 @@ def reflect(
     findings: of the gate on it.
     prior_variance: see `reflection.reflect`.
     prior_dof: likewise.
+    prefer: likewise.
 
   Returns:
     (text, data) as `reflection.reflect` gives them, with what the agent wrote
@@ -101,6 +103,7 @@ def reflect(
       visible(root),
       prior_variance=prior_variance,
       prior_dof=prior_dof,
+      prefer=prefer,
   )
   given = _given(child, rationale, findings, text, data)
   prompt = asking.Prompt(

@@ -21,7 +21,7 @@ from poise_jax.candidates import verification
 from poise_jax.discovery import admission
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery.agents import analysis, briefing, oracle, team
-from poise_jax.discovery.evidence import pairing
+from poise_jax.discovery.evidence import pairing, shrinkage
 from poise_jax.discovery.llm import asking, ledger, recording
 from poise_jax.discovery.llm import exchange as exchange_lib
 from poise_jax.discovery.llm import options as options_lib
@@ -35,7 +35,10 @@ Note = tuple[str, dict[str, Any]]  # as `reflection.reflect` gives it
 Propose = Callable[
     [Campaign, briefing.Task, Callable[[], admission.Draft]], admission.Draft
 ]
-Reflect = Callable[[Campaign, records.Candidate, Callable[[], Note]], Note]
+# (campaign, candidate, noise of a score, what the rules say) to what is noted.
+Reflect = Callable[
+    [Campaign, records.Candidate, shrinkage.Noise, Callable[[], Note]], Note
+]
 Exchange = Mapping[str, Any]
 
 
@@ -57,7 +60,7 @@ def offline() -> Scientists:
   """Rules alone."""
   return Scientists(
       lambda campaign, task, by_rule: by_rule(),
-      lambda campaign, candidate, by_rule: by_rule(),
+      lambda campaign, candidate, noise, by_rule: by_rule(),
       lambda: "",
   )
 
@@ -111,6 +114,7 @@ def aided(
   def reflect(
       campaign: Campaign,
       candidate: records.Candidate,
+      noise: shrinkage.Noise,
       by_rule: Callable[[], Note],
   ) -> Note:
     if candidate.role != "generated":
@@ -119,7 +123,7 @@ def aided(
 
     def by_model() -> Note:
       campaign.progress.stage(candidate.name, "ask a model what it showed")
-      return _analysed(ask, campaign, candidate)
+      return _analysed(ask, campaign, candidate, noise)
 
     return _tried(campaign, heard, what, by_model, by_rule)
 
@@ -154,7 +158,10 @@ def _gate(campaign: Campaign, parent: str) -> oracle.Check:
 
 
 def _analysed(
-    ask: asking.Ask, campaign: Campaign, candidate: records.Candidate
+    ask: asking.Ask,
+    campaign: Campaign,
+    candidate: records.Candidate,
+    noise: shrinkage.Noise,
 ) -> Note:
   """What a model reads from the runs of the search."""
   by_id = {c.id: c for c in campaign.candidates}
@@ -173,6 +180,9 @@ def _analysed(
       label=f"{candidate.index:03d}",
       rationale=candidate.rationale,
       findings=candidate.findings,
+      prior_variance=noise.paired_variance,
+      prior_dof=noise.dof,
+      prefer=campaign.home.budget,
   )
 
 

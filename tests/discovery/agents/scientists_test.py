@@ -13,6 +13,7 @@ import pytest
 from poise_jax.algorithms import catalog
 from poise_jax.discovery import admission, planting, proposing, reflecting
 from poise_jax.discovery.agents import briefing, scientists
+from poise_jax.discovery.evidence import shrinkage
 from poise_jax.discovery.llm import exchange
 from poise_jax.discovery.llm import options as options_lib
 
@@ -89,7 +90,9 @@ def round_of(make, settled):
     for child in children:
       if child.accepted and not campaign.at_home(child):
         _measure(make, campaign, child, 42.0)
-    reflecting.reflect(campaign, [root, *children], asked)
+    reflecting.reflect(
+        campaign, [root, *children], asked, noise=shrinkage.Noise(2.5)
+    )
     return children
 
   return round_of
@@ -262,7 +265,7 @@ def test_the_script_of_the_demonstration(
       assert child.accepted, child.findings
       assert child.mechanisms["engineering"]["standing"] == "agrees"
       _measure(make, campaign, child, 42.0)
-      text, _ = asked.reflect(campaign, child, _refuse)
+      text, _ = asked.reflect(campaign, child, shrinkage.Noise(2.5), _refuse)
       assert "A model's reading" in text
     rounds = child.mechanisms["engineering"]["rounds"]
     assert [r["standing"] for r in rounds] == [None, "agrees"]
