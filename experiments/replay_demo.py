@@ -5,7 +5,8 @@
 The replies in `replay_demo.toml` were written by hand, as those of the research,
 screening, engineering and analysis agents might read; no model said them. One
 round of two candidates on the `quick` budget: the second one's first source is
-refused by the gate and mended. About two minutes on two cores. Expected: both
+refused by the gate and mended. About two minutes on two cores once
+compiled. Expected: both
 are admitted and trained, their second implementations agree, and the archive
 holds all 13 exchanges. With one seed a candidate, nothing it finds is
 established.

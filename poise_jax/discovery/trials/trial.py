@@ -92,8 +92,12 @@ def base_directory(base: str) -> pathlib.Path:
 _OTHERS = ("arithmetic_second", "carryless", "carryless_second")
 
 
+@functools.cache
 def _sources() -> str:
-  """Hash of the package's own modules, but those that only store or show."""
+  """Hash of the package's own modules, but those that only store or show.
+
+  Taken once: a process runs what it has loaded, whatever becomes of the files.
+  """
   root = pathlib.Path(poise_jax.__file__).parent
   digest = hashlib.sha256()
   for path in sorted(root.rglob("*.py")):
