@@ -135,8 +135,9 @@ def _is_planted(
 def steps(config: search_config.SearchConfig) -> int:
   """Training steps of the whole campaign, roughly, for its progress.
 
-  As if every candidate got through all rungs, with the further seeds that the
-  rounds hand out, and one finalist were confirmed with the fewest seeds.
+  As if every candidate got through all rungs, nothing were decided before the
+  last seed that the race may hand out, and all finalists were confirmed with
+  the fewest seeds: most campaigns end before that.
   """
   race, confirmations = config.race, config.confirmations
   each = {name: budgets.named(name).train.steps for name in budgets.ALL}
@@ -145,10 +146,11 @@ def steps(config: search_config.SearchConfig) -> int:
   climb = sum(rung.seeds * each[rung.budget] for rung in race.rungs)
   candidates = config.rounds * config.children
   total = planted * each[config.budget] + candidates * climb
-  total += config.rounds * race.extra * each[config.budget]
+  further = config.rounds * race.extra + int(race.closing * candidates)
+  total += further * each[config.budget]
   if config.finalists and candidates:
     least = confirmations.protocol.least_seeds
-    total += 2 * least * each[config.confirm_budget]
+    total += (1 + config.finalists) * least * each[config.confirm_budget]
   return total
 
 

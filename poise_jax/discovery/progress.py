@@ -87,7 +87,10 @@ class Lines:
     with self._lock:
       share = self._done / max(self._total, 1)
       elapsed = time.monotonic() - self._start
-      left = f"{elapsed * (1 / share - 1):4.0f}s left" if share else "?"
+      # The total is rough: beyond it nobody knows.
+      known = 0 < share <= 1
+      left = f"{elapsed * (1 / share - 1):4.0f}s left" if known else "?"
+      share = min(share, 1.0)
       self._print(f"[{share:4.0%} {left:>10}] {candidate}: {stage}")
 
   def advance(self, units: int) -> None:

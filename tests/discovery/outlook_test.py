@@ -73,5 +73,5 @@ def test_steps_count_what_is_planned_for():
       rounds=1, children=2, root_seeds=2, rungs=("smoke",), finalists=1
   )
   # Root and near clone twice, three others once; two candidates on both rungs;
-  # two further seeds; one confirmation of eight pairs.
-  assert outlook.steps(config) == 7 * 16 + 2 * (2 + 16) + 2 * 16 + 16 * 32
+  # two further seeds and three to close; one confirmation of eight pairs.
+  assert outlook.steps(config) == 7 * 16 + 2 * (2 + 16) + 5 * 16 + 16 * 32

@@ -43,12 +43,15 @@ def test_lines_are_plain_and_exact(clock):
   # Neither markup nor the width of the console may touch a name.
   name = "[bold]no_clip-and-a-name-longer-than-the-console-is-wide-007"
   lines.stage(name, "verify")
+  lines.advance(4)
+  lines.stage("more", "than expected")
   assert console.file.getvalue().splitlines() == [
       "[  0%          ?] grpo: verify",
       # 20 s for a tenth leave 180 s.
       "[ 10%  180s left] grpo: train and score, seed 0",
       "best so far: grpo 62.1 [60.0, 64.2]",
       f"[100%    0s left] {name}: verify",
+      "[100%          ?] more: than expected",
   ]
 
 

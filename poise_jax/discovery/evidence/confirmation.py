@@ -42,6 +42,7 @@ class Protocol:
     least_seeds: nothing is decided before. Rare collapses of a candidate hide
       from few seeds, and there the test errs too often.
     max_seeds: most seeds.
+    at_once: seeds between two looks after the first; they can run side by side.
     scale: effects expected, in standard deviations of a paired difference.
     worthwhile: points; the test ends when a larger effect is ruled out. 0
       ends it only if the candidate is worse than the root.
@@ -55,6 +56,7 @@ class Protocol:
   first_seed: int = 1000
   least_seeds: int = 8
   max_seeds: int = 24
+  at_once: int = 2
   scale: float = 1.0
   worthwhile: float = 0.0
   give_up: float = 0.1
@@ -65,6 +67,8 @@ class Protocol:
           "`least_seeds` must lie in [2, max_seeds], got"
           f" {self.least_seeds} with {self.max_seeds}"
       )
+    if self.at_once < 1:
+      raise ValueError(f"`at_once` must be at least 1, got {self.at_once}")
     if self.split == "sealed":
       raise ValueError("`split` must not be sealed: that is scored at the end")
 
@@ -192,12 +196,14 @@ def _ends(
 def next_seeds(protocol: Protocol, finding: Finding) -> tuple[int, ...]:
   """Seeds to run next with candidate and root; empty if it is decided.
 
-  All that it takes before anything is decided, then one by one.
+  All that it takes before anything is decided, then `at_once`.
   """
   if finding.verdict is not Verdict.PENDING:
     return ()
-  least = max(finding.seeds + 1, protocol.least_seeds)
-  return tuple(protocol.first_seed + i for i in range(finding.seeds, least))
+  first = finding.seeds < protocol.least_seeds
+  more = finding.seeds + protocol.at_once
+  upto = protocol.least_seeds if first else min(more, protocol.max_seeds)
+  return tuple(protocol.first_seed + i for i in range(finding.seeds, upto))
 
 
 # Runs a candidate and the root with the seeds given, and returns the

@@ -30,8 +30,10 @@ class Workload:
     accepted: share of proposals that are trained (the rest is refused, or
       does what another one does).
     breakdown: share of those that break down.
-    typical: mean effect of a candidate over the root, in noise sd.
-    spread: sd of the effects, in noise sd.
+    loss: mean of what a candidate loses against the root, exponential, in
+      noise sd. Of 32 offline proposals against GRPO in one campaign half lost
+      less than 0.7, a quarter more than 1.3, and none gained 0.2.
+    spread: sd of what is added to that, normal, in noise sd.
     confirm_correlation: of two candidates' scores across seeds, in
       confirmations.
   """
@@ -40,10 +42,10 @@ class Workload:
   per_round: int
   seconds: Mapping[str, float]
   verify_seconds: float = 2.0
-  accepted: float = 0.8
+  accepted: float = 0.95
   breakdown: float = 0.05
-  typical: float = -1.0
-  spread: float = 2.0
+  loss: float = 1.2
+  spread: float = 0.3
   confirm_correlation: float = 0.02
 
 
@@ -227,7 +229,9 @@ def _typical(
 ) -> rehearsal.World:
   """Candidates as a proposer makes them."""
   rng = np.random.default_rng([seed, 1])
-  effects = rng.normal(workload.typical, workload.spread, _trained(workload))
+  count = _trained(workload)
+  effects = rng.normal(0.0, workload.spread, count)
+  effects -= rng.exponential(workload.loss, count)
   world = _world(workload, rules, effects)
   return dataclasses.replace(world, breakdown=workload.breakdown)
 

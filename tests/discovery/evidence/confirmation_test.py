@@ -23,6 +23,15 @@ def test_nothing_is_decided_before_the_least_seeds():
   assert confirmation.next_seeds(PROTOCOL, first) == tuple(range(1000, 1008))
 
 
+def test_after_the_first_seeds_two_are_run_side_by_side():
+  pending = confirmation.judge(PROTOCOL, [1.0, -1.0] * 4, level=0.05)
+  assert confirmation.next_seeds(PROTOCOL, pending) == (1008, 1009)
+  last = confirmation.judge(PROTOCOL, [1.0, -1.0] * 5 + [1.0], level=0.05)
+  assert confirmation.next_seeds(PROTOCOL, last) == (1011,)
+  alone = dataclasses.replace(PROTOCOL, at_once=1)
+  assert confirmation.next_seeds(alone, pending) == (1008,)
+
+
 def test_a_clear_gain_is_confirmed_with_the_interval_of_these_seeds():
   found = confirmation.judge(PROTOCOL, CLEAR, level=0.04)
   assert found.verdict is Verdict.CONFIRMED
@@ -106,7 +115,7 @@ def test_finalists_are_tested_in_order_each_at_its_level():
   assert findings["good"].verdict is Verdict.CONFIRMED
   assert findings["good"].level == pytest.approx(0.01)
   assert calls[0] == ("bad", tuple(range(1000, 1008)))
-  assert calls[1] == ("bad", (1008,))
+  assert calls[1] == ("bad", (1008, 1009))
   assert confirmation.sealed_due(findings) == ("good",)
 
 
@@ -140,6 +149,7 @@ def test_differences_must_be_finite():
     "change,message",
     [
         ({"least_seeds": 13}, "`least_seeds` must lie in"),
+        ({"at_once": 0}, "`at_once` must be at least 1"),
         ({"split": "sealed"}, "`split` must not be sealed"),
     ],
 )
