@@ -146,6 +146,12 @@ def run() -> None:
   for sentence in sweep_text.sentences(table):
     print(sentence)
   print(f"tables are in {_WORKDIR.value}")
+  failed = sum(one.evaluation is None for one in done)
+  if failed and not _TABLE_ONLY.value:
+    raise flags.Error(
+        f"{failed} of {len(done)} cells failed: the same command runs them"
+        " again"
+    )
 
 
 def write(
@@ -177,6 +183,7 @@ def facts(done: Sequence[sweep_lib.Done]) -> Mapping[str, Any]:
       "command": shlex.join(["python", script, *flags_given, "--workdir=DIR"]),
       "cells": f"{len(runs)} of {len(done)}",
       "seeds": values(lambda d: d.cell.seed),
+      "task": values(lambda d: d.cell.key["task"]),
       "budget": values(lambda d: d.cell.config.budget.name),
       "problems": values(lambda d: d.cell.config.split.name.lower()),
       "base policy": values(lambda d: d.cell.key["base"]),

@@ -73,7 +73,7 @@ def read(config: Any, text: str | None, draw: Draw | None = None) -> Told:
       _config(
           config,
           combination,
-          combination.get("task", own.get("task", _TASK)),
+          own.get("task", _TASK),
           split,
           sources,
       )
@@ -103,8 +103,7 @@ def split_of(name: str) -> arithmetic.Split:
 
 def fields(config: Any, text: str) -> dict[str, type]:
   """What can be swept: name -> type, by what the experiment is made of."""
-  names = ("algorithm", "policy", "task")
-  found: dict[str, type] = dict.fromkeys(names, str) | {"seed": int}
+  found: dict[str, type] = {"algorithm": str, "policy": str, "seed": int}
   for section, kind in (
       ("train", config_lib.TrainConfig),
       ("evaluate", suite.SuiteConfig),
@@ -141,7 +140,7 @@ def _config(
         del changed[key]
     for name, value in combination.items():
       section, _, field = name.rpartition(".")
-      if section == "hparam" or name == "task":
+      if section == "hparam":
         continue
       if section:
         if section not in changed:

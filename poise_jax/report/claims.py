@@ -33,12 +33,42 @@ def basis(
   )
 
 
-def result(standings: Sequence[leaderboard.Standing], basis: str) -> list[str]:
+def objective(campaign: records.Campaign) -> list[str]:
+  """Says that scores are not in the objective, if it is not Overall alone."""
+  wanted = leaderboard.objective(campaign)
+  if not wanted:
+    return []
+  return [
+      f"The objective of this campaign is not Overall, but: {wanted}. Here and"
+      " in the leaderboard candidates are compared by Overall all the same."
+  ]
+
+
+def confirmed(
+    campaign: records.Campaign, concluded: Sequence[str]
+) -> list[str]:
+  """What fresh seeds said, with its unit where that is not Overall."""
+  if not concluded or not leaderboard.objective(campaign):
+    return list(concluded)
+  return [
+      "What follows is in points of the objective, not of Overall.",
+      *concluded,
+  ]
+
+
+def result(
+    standings: Sequence[leaderboard.Standing],
+    basis: str,
+    *,
+    is_objective: bool = True,
+) -> list[str]:
   """Compares the best generated candidate with the root.
 
   Args:
     standings: best first.
     basis: from `basis`; named with the claim.
+    is_objective: whether Overall is what the campaign is after; if not, it is
+      named with the claim.
 
   Returns:
     The claim, and what weakens it.
@@ -54,21 +84,22 @@ def result(standings: Sequence[leaderboard.Standing], basis: str) -> list[str]:
   best = generated[0]
   lead = best.overall_mean - root.overall_mean
   against = f"{_told(best)}, against the {told}"
+  measure = "" if is_objective else " in Overall"
   if lead <= 0:
-    return [f"Nothing beat the root. The best generated is {against}"]
+    return [f"Nothing beat the root{measure}. The best generated is {against}"]
   if not _known(best, root):
     claim = (
-        f"Not established: ahead by {lead:.1f}, but too few seeds for an"
-        f" interval. {against}"
+        f"Not established: ahead by {lead:.1f}{measure}, but too few seeds"
+        f" for an interval. {against}"
     )
   elif best.overall_low <= root.overall_high:
     claim = (
-        f"Not established: ahead by {lead:.1f}, but the intervals overlap."
-        f" {against}"
+        f"Not established: ahead by {lead:.1f}{measure}, but the intervals"
+        f" overlap. {against}"
     )
   else:
     claim = (
-        f"Ahead of the root by {lead:.1f}; the intervals do not overlap."
+        f"Ahead of the root by {lead:.1f}{measure}; the intervals do not overlap."
         f" {against}"
     )
   caution = (

@@ -65,6 +65,9 @@ def render(
   candidates = [c for c in candidates if c.role != "variant"]
   standings = leaderboard.rank(campaign, candidates, evaluations)
   basis = claims.basis(campaign, evaluations)
+  result = claims.result(
+      standings, basis, is_objective=not leaderboard.objective(campaign)
+  )
   record_of = {candidate.id: candidate for candidate in candidates}
   ranked = [record_of[standing.id] for standing in standings]
   searched = leaderboard.counted(campaign, evaluations)
@@ -73,9 +76,10 @@ def render(
   body = [
       f"<h1>{layout.escape(f'Campaign {campaign.name}')}</h1>",
       _header(campaign, standings, basis),
+      *_directed(decisions),
       "<h2>Result</h2>",
-      layout.claims(claims.result(standings, basis)),
-      *_concluded(conclusions.of(decisions)),
+      layout.claims([*claims.objective(campaign), *result]),
+      *_concluded(claims.confirmed(campaign, conclusions.of(decisions))),
       "<h2>Canaries</h2>",
       layout.claims(claims.canaries(standings)),
       "<h2>Leaderboard</h2>",
@@ -103,6 +107,21 @@ def render(
       *_details(candidates, standings, reflections),
   ]
   return layout.drawn(f"Campaign {campaign.name}", body)
+
+
+def _directed(decisions: Sequence[records.Decision]) -> list[str]:
+  """The directive and how it was read, if there is one."""
+  for decision in decisions:
+    if (decision.stage, decision.subject) == ("directive", "reading"):
+      told = decision.data
+      rows = "\n".join(layout.escape(line) for line in told["lines"])
+      return [
+          "<h2>Directive</h2>",
+          layout.claims([told["text"]]),
+          layout.note(f"As {told['reader']} read it:"),
+          f'<pre id="directive">{rows}</pre>',
+      ]
+  return []
 
 
 def _concluded(lines: Sequence[str]) -> list[str]:

@@ -56,7 +56,9 @@ def render(table: table_lib.Table, facts: Mapping[str, Any], title: str) -> str:
       layout.figure("sets", sets(table)),
       "<h2>All figures</h2>",
       layout.table(
-          "sweep", sweep_text.HEADS, map(sweep_text.cells, table.rows)
+          "sweep",
+          sweep_text.heads(table),
+          [sweep_text.cells(table, row) for row in table.rows],
       ),
       layout.note(sweep_text.METHODS),
       "<h2>What it rests on</h2>",
@@ -120,12 +122,12 @@ def sets(table: table_lib.Table) -> go.Figure:
   rows = [r for r in reversed(table.rows) if r.overall is not None]
   figure = go.Figure()
   figure.add_heatmap(
-      x=[name for name, _ in sweep_text.SETS],
+      x=[name for name, _ in sweep_text.sets(table)],
       y=_names(rows),
       z=[
           [
               100 * r.metrics.get(name, float("nan"))
-              for _, name in sweep_text.SETS
+              for _, name in sweep_text.sets(table)
           ]
           for r in rows
       ],

@@ -5,15 +5,8 @@ from typing import Any
 
 from poise_jax.discovery.sweeps import table as table_lib
 from poise_jax.evaluation import statistics
-from poise_jax.tasks import arithmetic
+from poise_jax.tasks import embedded
 
-SETS = tuple((s.name, f"{s.metric}/{s.name}") for s in arithmetic.SUITE)
-HEADS = (
-    *("configuration", "Overall, 95 %", "seeds", "difference, 95 %"),
-    *("p, corrected", "detectable", "verdict"),
-    *(name for name, _ in SETS),
-    *("valid", "length", "s a cell"),
-)
 METHODS = (
     "Overall is on 0-100, means are over seeds. Intervals are Student's at"
     " 95 %, not corrected, the variance of each configuration moderated by that"
@@ -24,6 +17,26 @@ METHODS = (
     " Identical is the baseline bit for bit. Problems are the same for all, so"
     " what is said holds for these problems, this base policy and this budget."
 )
+
+
+def sets(table: table_lib.Table) -> list[tuple[str, str]]:
+  """Name and metric of each scored set, of all tasks that occur."""
+  tasks = dict.fromkeys(row.config.task for row in table.rows)
+  return [
+      (one.name, f"{one.metric}/{one.name}")
+      for task in tasks
+      for one in embedded.named(task).suite
+  ]
+
+
+def heads(table: table_lib.Table) -> tuple[str, ...]:
+  """Names of the columns."""
+  return (
+      *("configuration", "Overall, 95 %", "seeds", "difference, 95 %"),
+      *("p, corrected", "detectable", "verdict"),
+      *(name for name, _ in sets(table)),
+      *("valid", "length", "s a cell"),
+  )
 
 
 def sentences(table: table_lib.Table) -> list[str]:
@@ -90,8 +103,8 @@ def interval(found: statistics.Interval | None, *, sign: bool = False) -> str:
   return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
-def cells(row: table_lib.Row) -> tuple[str, ...]:
-  """What a table says of a configuration, see `HEADS`."""
+def cells(table: table_lib.Table, row: table_lib.Row) -> tuple[str, ...]:
+  """What a table says of a configuration, see `heads`."""
   metric = lambda name, form: (
       f"{row.metrics[name]:{form}}" if name in row.metrics else ""
   )
@@ -108,7 +121,7 @@ def cells(row: table_lib.Row) -> tuple[str, ...]:
       {"none": "not judged" if not row.reasons else "failed"}.get(
           row.verdict, row.verdict
       ),
-      *(percent(name) for _, name in SETS),
+      *(percent(name) for _, name in sets(table)),
       percent("valid_rate"),
       metric("response_length", ".1f"),
       "" if row.seconds is None else f"{row.seconds:.0f}",
@@ -134,8 +147,9 @@ def markdown(
   """
   lines = [f"# {title}", ""]
   lines += [f"{sentence}\n" for sentence in sentences(table)]
-  lines += [_line(HEADS), _line(["---"] * len(HEADS))]
-  lines += [_line(cells(row)) for row in table.rows]
+  columns = heads(table)
+  lines += [_line(columns), _line(["---"] * len(columns))]
+  lines += [_line(cells(table, row)) for row in table.rows]
   lines += ["", METHODS, "", _line(("fact", "value")), _line(("---", "---"))]
   lines += [_line((name, str(value))) for name, value in facts.items()]
   return "\n".join(lines) + "\n"

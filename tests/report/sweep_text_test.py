@@ -9,6 +9,7 @@ from poise_jax.discovery.sweeps import table as table_lib
 from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import statistics
 from poise_jax.report import sweep_text
+from poise_jax.tasks import embedded
 
 
 def row(name, mean, verdict, gap=None, **changes):
@@ -75,7 +76,7 @@ def test_markdown(table):
   assert lines[0] == "# Title"
   (up,) = [line for line in lines if line.startswith("| up ")]
   cells = [cell.strip() for cell in up.split("|")][1:-1]
-  assert len(cells) == len(sweep_text.HEADS)
+  assert len(cells) == len(sweep_text.heads(table))
   assert cells[:7] == [
       "up", "60.0 [58.0, 62.0]", "2 of 2", "+9.0 [+8.0, +10.0]", "<0.001",
       "3.2", "better",
@@ -83,3 +84,16 @@ def test_markdown(table):
   assert "50.0" in cells and cells[-2:] == ["20.0", "7"]
   assert "| command | a \\| b |" in lines
   assert any(line.startswith("| <b>down\\| ") for line in lines)
+
+
+def test_columns_are_the_sets_of_the_task(table):
+  row = table.rows[0]
+  other = dataclasses.replace(row.config, task="carryless")
+  moved = dataclasses.replace(row, config=other)
+  names = [
+      n for n, _ in sweep_text.sets(dataclasses.replace(table, rows=(moved,)))
+  ]
+  assert names == [one.name for one in embedded.CARRYLESS.suite]
+  assert [n for n, _ in sweep_text.sets(table)] == [
+      one.name for one in embedded.ARITHMETIC.suite
+  ]

@@ -120,7 +120,8 @@ def make(done: Sequence[sweep_lib.Done], baseline: str) -> Table:
   tested = [n for n in groups if n in whole - same and n != baseline]
   tested = tested if baseline in whole else []
   paired = all(scores[name].keys() & scores[baseline].keys() for name in tested)
-  found = _differences(scores, baseline, tested, paired)
+  usual = [name for name in tested if not _is_canary(groups[name])]
+  found = _differences(scores, baseline, tested, usual, paired)
   adjusted = multiplicity.holm({n: d.p_value for n, d in found.items()})
   rows = [
       _row(
@@ -201,9 +202,13 @@ def _differences(
     scores: Mapping[str, Mapping[int, float]],
     baseline: str,
     tested: Sequence[str],
+    usual: Sequence[str],
     paired: bool,
 ) -> dict[str, Difference]:
-  """Differences from the baseline that have an error."""
+  """Differences from the baseline that have an error.
+
+  Only those of `usual` lend their variance to others.
+  """
   theirs = scores[baseline]
   if not paired:
     found = {n: _welch(scores[n], theirs) for n in tested}
@@ -214,7 +219,7 @@ def _differences(
   }
   found = {}
   for name, values in gaps.items():
-    others = [v for other, v in gaps.items() if other != name]
+    others = [gaps[other] for other in usual if other != name]
     variance, dof = statistics.pooled_variance(others)
     difference = moderated(values, variance, min(float(dof), _PRIOR_DOF))
     if difference is not None:

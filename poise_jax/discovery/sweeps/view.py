@@ -15,7 +15,12 @@ def describe(config: cell.Config) -> dict[str, Any]:
   return {
       "config": config.name,
       "algorithm": config.algorithm,
+      "task": config.task,
       "budget": config.budget.name,
+      "steps": config.budget.train.steps,
+      "prompts": config.budget.train.prompts,
+      "group_size": config.budget.train.group_size,
+      "epochs": config.budget.train.epochs,
       "learning_rate": config.budget.train.learning_rate,
       "base": config.base,
       "split": config.split.name.lower(),
