@@ -23,7 +23,8 @@ from poise_jax.archive import records, store
 from poise_jax.candidates import artifact, findings, renewal
 from poise_jax.candidates import jail as jail_lib
 from poise_jax.discovery.trials import budgets, reproduction, trial, variation
-from poise_jax.tasks import arithmetic
+from poise_jax.models import checkpoints
+from poise_jax.tasks import arithmetic, embedded
 
 _ARCHIVE = flags.DEFINE_string(
     "archive", None, "Path of an SQLite archive, or any SQLAlchemy URL."
@@ -35,8 +36,12 @@ _SEED = flags.DEFINE_integer(
 _BUDGET = flags.DEFINE_string("budget", None, "Name of its budget, likewise.")
 _SPLIT = flags.DEFINE_string("split", None, "Name of its split, likewise.")
 _BASE = flags.DEFINE_string(
-    "base", None, "Directory of the base policy, if it has moved."
+    "base",
+    None,
+    "Base policy of the run, by its name, or by its directory if it has moved.",
 )
+
+_WHERE = "; name where it is by --base=DIR"
 
 
 def find(
@@ -77,39 +82,88 @@ def algorithm(
 def laboratory(
     campaign: records.Campaign, run: records.Evaluation
 ) -> trial.Laboratory:
-  """The budget and base policy of a stored run.
+  """The task, budget and base policy of a stored run.
 
   Raises:
-    flags.Error: if the base policy is not the one of the run.
-    ValueError: if the budget is not available.
-    OSError: if there is no policy.
+    flags.Error: if no base policy that is known is the one of the run.
+    ValueError: if the task or the budget is not available.
   """
+  task = reproduction.task_of(run)
   budget = reproduction.budget_of(run)
-  base = _BASE.value or campaign.config.get("base") or trial.EMBEDDED
+  return _laboratory(base_of(campaign, run), run, budget, task)
+
+
+def base_of(campaign: records.Campaign, run: records.Evaluation) -> str:
+  """The base policy of a run: the one named, or one of the campaign's two.
+
+  Raises:
+    flags.Error: if none of them is the one of the run.
+  """
+  own = campaign.config.get("base") or trial.EMBEDDED
+  names = [_BASE.value or own]
+  if not _BASE.value and (second := campaign.config.get("second_base")):
+    names.append(second)
+  told = []
+  for name in map(str, names):
+    try:
+      digest = sha256_of(name)
+    except flags.Error as error:
+      told.append(str(error))
+      continue
+    if digest == run.key["base"]:
+      return name
+    told.append(
+        f"the base policy {name!r} is another one, {digest[:16]}, not"
+        f" {run.key['base'][:16]}"
+    )
+  raise flags.Error(f"{'; '.join(told)}{_WHERE}")
+
+
+def sha256_of(base: str) -> str:
+  """Hash of a base policy, as evaluations name it.
+
+  Raises:
+    flags.Error: if there is none.
+  """
   try:
-    made = _laboratory(str(base), run, budget)
+    return checkpoints.load(trial.base_directory(base)).sha256
   except OSError as error:
     raise flags.Error(
-        f"the base policy {base!r} is not available ({error}); name where it is"
-        " by --base=DIR"
+        f"the base policy {base!r} is not available ({error})"
     ) from error
-  if made.base_sha256 != run.key["base"]:
-    raise flags.Error(
-        f"the base policy {base!r} is another one, {made.base_sha256[:16]}, not"
-        f" {run.key['base'][:16]}; name where that is by --base=DIR"
-    )
-  return made
 
 
 def _laboratory(
-    base: str, run: records.Evaluation, budget: budgets.Budget
+    base: str,
+    run: records.Evaluation,
+    budget: budgets.Budget,
+    task: embedded.Task,
 ) -> trial.Laboratory:
   """One like that of the run, which may be a variation of a named budget."""
   changed = variation.read(run.budget)
   if changed is None:
-    return trial.Laboratory(base, budget)
+    return trial.Laboratory(base, budget, task)
   plain = budgets.named(changed.budget)
-  return trial.Laboratory(base, plain).varied(changed)
+  return trial.Laboratory(base, plain, task).varied(changed)
+
+
+def of_base(
+    runs: list[records.Evaluation], base: str | None
+) -> list[records.Evaluation]:
+  """The runs from a base policy that was named; all if it has none of them.
+
+  Those of the search base and of the second one have the same seeds.
+
+  Raises:
+    flags.Error: if there is no such policy.
+  """
+  if not base:
+    return runs
+  try:
+    digest = sha256_of(base)
+  except flags.Error as error:
+    raise flags.Error(f"{error}{_WHERE}") from error
+  return [run for run in runs if run.key["base"] == digest] or runs
 
 
 def reproduce(archive: store.Archive) -> int:
@@ -124,13 +178,17 @@ def reproduce(archive: store.Archive) -> int:
       if run.metrics or run.outcome == "diverged"
   ]
   run = reproduction.choose(
-      runs, seed=_SEED.value, budget=_BUDGET.value, split=_SPLIT.value
+      of_base(runs, _BASE.value),
+      seed=_SEED.value,
+      budget=_BUDGET.value,
+      split=_SPLIT.value,
   )
   loss, exported_again = algorithm(candidate, run.key)
   made = laboratory(campaign, run)
   where = f"budget {run.budget}, split {run.split}, seed {run.seed}"
   print(f"{candidate.id} {candidate.name}: {where}", flush=True)
   split = arithmetic.Split[run.split.upper()]
+  setting = run.budget, run.split, run.key["base"]
   found = reproduction.compare(
       run,
       made.run(loss, split, run.seed),
@@ -140,7 +198,7 @@ def reproduce(archive: store.Archive) -> int:
           [
               other.metrics["overall"]
               for other in archive.evaluations(campaign.id, peer.id)
-              if (other.budget, other.split) == (run.budget, run.split)
+              if (other.budget, other.split, other.key["base"]) == setting
               and other.outcome == "scored"
           ]
           for peer in candidates

@@ -1,5 +1,7 @@
 """Whom a round of the search builds on."""
 
+import dataclasses
+
 import numpy as np
 
 from poise_jax.archive import records
@@ -24,7 +26,7 @@ def choose_parents(
 
   Args:
     campaign: so far.
-    config: its rule and weights.
+    config: its rule and weights, the noise among them as in the race.
     generation: of the children.
     worth: what runs are worth.
   """
@@ -41,7 +43,9 @@ def choose_parents(
   choice = rules.named(config.rule)(
       nodes,
       count=config.parents,
-      weights=config.weights,
+      weights=dataclasses.replace(
+          config.weights, noise_variance=config.noise_sd**2
+      ),
       objective=worth.objective,
       scale_of=worth.scales,
       rng=np.random.default_rng([config.seed, generation, _PARENTS]),

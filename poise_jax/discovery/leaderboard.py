@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from poise_jax.archive import records, store
+from poise_jax.discovery import directives
+from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.evaluation import statistics
 
 SEARCH_SPLIT = "search"
@@ -137,6 +139,19 @@ def counted(
   ]
 
 
+def objective(campaign: records.Campaign) -> str:
+  """The objective of a campaign in words; empty where it is Overall alone.
+
+  Raises:
+    ValueError: if what is stored is no objective.
+  """
+  stored = campaign.config.get("objective")
+  wanted = objectives.from_json(stored) if stored else objectives.DEFAULT
+  if wanted == objectives.DEFAULT:
+    return ""
+  return "; ".join(directives.explain(wanted))
+
+
 def as_json(archive: store.Archive, campaign_id: str) -> dict[str, Any]:
   """Renders the leaderboard for other programs."""
   keys = (
@@ -222,6 +237,8 @@ def as_text(archive: store.Archive, campaign_id: str) -> list[str]:
   lines = [
       f"Budget {board[0].budget}, {SEARCH_SPLIT} split:" if board else "Empty."
   ]
+  if wanted := objective(archive.campaign(campaign_id)):
+    lines += [f"Ranked by Overall; the objective is another one: {wanted}"]
   lines += [f"{'candidate':{width}}  role       seeds  Overall (95 % interval)"]
   for s in board:
     score = s.status

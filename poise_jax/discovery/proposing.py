@@ -13,6 +13,7 @@ from poise_jax.discovery.agents import briefing
 from poise_jax.discovery.agents import scientists as scientists_lib
 from poise_jax.discovery.evidence import pairing
 from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
 from poise_jax.discovery.proposer import effects, grammar, negative_memory
 from poise_jax.discovery.proposer import genome as genomes
 
@@ -22,6 +23,7 @@ def make_children(
     config: search_config.SearchConfig,
     generation: int,
     parents: Sequence[str],
+    worth: worths.Worth,
     scientists: scientists_lib.Scientists = scientists_lib.OFFLINE,
 ) -> list[records.Candidate]:
   """Proposes and verifies the candidates of a round, each from its parent.
@@ -31,6 +33,7 @@ def make_children(
     config: of the campaign.
     generation: of the children.
     parents: ids; each in turn is the first parent of a child.
+    worth: what runs are worth; proposals learn from what parents gained.
     scientists: who proposes; the grammar stands by.
   """
   first = config.planted + (generation - 1) * config.children
@@ -44,8 +47,8 @@ def make_children(
           index=index,
           generation=generation,
           parents=turned,
-          objective=config.objective,
-          noise_sd=config.noise_sd,
+          worth=worth,
+          noise=config.race.noise,
           seed=config.seed,
       )
       draft = scientists.propose(
@@ -121,7 +124,9 @@ def _propose(
       if "genome" in c.mechanisms
   }
   earlier = [c for c in campaign.candidates if 0 < c.generation < generation]
-  gains = {c.id: _gain(campaign, c, by_id[c.parents[0]]) for c in earlier}
+  gains = {
+      c.id: _gain(campaign, c, by_id[c.parents[0]], task.worth) for c in earlier
+  }
   seen = {c.source_sha256 for c in campaign.candidates}
   described = [c for c in earlier if c.id in known and c.parents[0] in known]
   parents = task.parents
@@ -147,7 +152,7 @@ def _propose(
               known[c.id],
               known[c.parents[0]],
               gains[c.id].mean,
-              2 * config.noise_sd**2 / gains[c.id].seeds,
+              task.noise.paired_variance / gains[c.id].seeds,
           )
           for c in described
           if gains[c.id] is not None
@@ -182,8 +187,9 @@ def _gain(
     campaign: campaign_lib.Campaign,
     child: records.Candidate,
     parent: records.Candidate,
+    worth: worths.Worth,
 ) -> _Gain | None:
-  """What a child did to Overall, None where there is no common seed."""
+  """What a child gained, None where there is no common seed."""
   pairs = pairing.common_runs(
       campaign.evidence(child),
       campaign.evidence(parent),
@@ -191,8 +197,11 @@ def _gain(
   )
   if pairs is None:
     return None
-  gaps = pairing.differences(pairs, "overall")
-  return _Gain(float(np.mean(gaps)), len(gaps)) if gaps else None
+  gaps = [
+      worth.score(child, mine) - worth.score(parent, theirs)
+      for mine, theirs in zip(pairs.ours, pairs.theirs, strict=True)
+  ]
+  return _Gain(float(np.mean(gaps)), len(gaps))
 
 
 def _failed(

@@ -98,7 +98,7 @@ def read(
   if not text:
     return None
   try:
-    return _reading(directives.parse(text), GRAMMAR)
+    return _reading(directives.parse(text), GRAMMAR, config)
   except directives.DirectiveError as error:
     complaint = error
   if archive is not None and (known := _stored(config, archive)) is not None:
@@ -113,16 +113,25 @@ def read(
       complaint,
       worths.recorded(embedded.named(config.task).suite),
   )
-  return dataclasses.replace(_reading(reading, reader), exchanges=exchanges)
+  return dataclasses.replace(
+      _reading(reading, reader, config), exchanges=exchanges
+  )
 
 
-def _reading(found: directives.Reading, reader: str) -> Reading:
+def _reading(
+    found: directives.Reading, reader: str, config: search_config.SearchConfig
+) -> Reading:
+  lines = directives.explain(found)
+  if found.objective.bans and choice.has_model(config.agent):
+    lines.append(
+        "A model is told what is banned; what it writes is not checked for it."
+    )
   return Reading(
       text=found.text,
       reader=reader,
       objective=found.objective,
       budget=found.budget,
-      lines=tuple(directives.explain(found)),
+      lines=tuple(lines),
       mended=found.mended,
   )
 

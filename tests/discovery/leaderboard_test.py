@@ -118,3 +118,26 @@ def test_json_has_exactly_the_promised_keys(archive):
 def test_unknown_campaign(archive):
   with pytest.raises(store.ArchiveError, match="campaign nothing is not in"):
     leaderboard.as_json(archive, "nothing")
+
+
+LENGTH = {
+    "terms": [{"metric": "response_length", "direction": "min", "weight": 2.0}],
+    "constraints": [
+        {"metric": "overall", "op": ">=", "bound": 40.0, "relative": False}
+    ],
+    "bans": [],
+}
+
+
+def test_an_objective_other_than_overall_is_named(make, archive):
+  plain = leaderboard.as_text(archive, "c0ffee")
+  assert plain[1].startswith("candidate")
+  config = make.campaign().config
+  overall = {"terms": [{"metric": "overall", "direction": "max"}]}
+  for i, objective in enumerate((overall, LENGTH)):
+    changed = config | {"objective": objective}
+    archive.add_campaign(make.campaign(id=f"c-{i}", config=changed))
+    told = leaderboard.as_text(archive, f"c-{i}")
+    assert len(told) == 2 + i
+  assert told[1].startswith("Ranked by Overall; the objective is another one: ")
+  assert "response_length" in told[1] and "overall" in told[1]

@@ -8,6 +8,7 @@ from poise_jax.algorithms import catalog
 from poise_jax.discovery import admission, planting, proposing
 from poise_jax.discovery.agents import briefing, scientists
 from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
 from poise_jax.discovery.proposer import genome as genomes
 
 
@@ -22,12 +23,17 @@ def planted(campaigns, tiny_config):
 def test_children_are_made_once_in_turn_of_the_parents(planted):
   campaign, config = planted
   root = campaign.candidates[0]
-  children = proposing.make_children(campaign, config, 1, (root.id,))
+  children = proposing.make_children(
+      campaign, config, 1, (root.id,), briefing.OVERALL
+  )
   assert [child.index for child in children] == [
       config.planted + i for i in (0, 1)
   ]
   assert {child.parents[0] for child in children} == {root.id}
-  assert proposing.make_children(campaign, config, 1, (root.id,)) == children
+  assert (
+      proposing.make_children(campaign, config, 1, (root.id,), briefing.OVERALL)
+      == children
+  )
 
 
 def test_what_failed_is_remembered_and_what_was_measured_counts(
@@ -35,7 +41,9 @@ def test_what_failed_is_remembered_and_what_was_measured_counts(
 ):
   campaign, config = planted
   root = campaign.candidates[0]
-  children = proposing.make_children(campaign, config, 1, (root.id,))
+  children = proposing.make_children(
+      campaign, config, 1, (root.id,), briefing.OVERALL
+  )
   for child, gain in zip(children, (2.5, -9.0), strict=True):
     assert child.accepted, child.findings
     for which, overall in ((root, 40.0), (child, 40.0 + gain)):
@@ -57,13 +65,16 @@ def test_what_failed_is_remembered_and_what_was_measured_counts(
   monkeypatch.setattr(proposing.grammar, "propose", propose)
   for _ in range(2):
     with pytest.raises(InterruptedError):
-      proposing.make_children(campaign, config, 2, (children[0].id,))
+      proposing.make_children(
+          campaign, config, 2, (children[0].id,), briefing.OVERALL
+      )
     draw = asked.setdefault("first", asked["draw"])
   assert draw == asked["draw"]
   (parent,) = asked["parents"]
   assert (parent.id, parent.delta) == (children[0].id, 2.5)
   assert [seen.delta for seen in asked["history"]] == [2.5, -9.0]
-  assert {seen.variance for seen in asked["history"]} == {12.5}
+  # 2 * 0.9 * 2.5²: seeds share a tenth of the noise.
+  assert [seen.variance for seen in asked["history"]] == [11.25, 11.25]
   (failure,) = asked["failures"]
   assert failure.parent is None
   assert failure.genome == genomes.from_json(children[1].mechanisms["genome"])
@@ -125,10 +136,12 @@ def test_somebody_else_may_propose(rooted):
 
   asked = scientists.OFFLINE._replace(propose=propose)
   with pytest.raises(InterruptedError):
-    proposing.make_children(campaign, config, 1, (root.id,), asked)
+    proposing.make_children(
+        campaign, config, 1, (root.id,), briefing.OVERALL, asked
+    )
   ((task, by_rule),) = tasks
   assert (task.index, task.generation) == (config.planted, 1)
-  assert task.parents == (root.id,) and task.noise_sd == config.noise_sd
+  assert task.parents == (root.id,) and task.noise == config.race.noise
   assert callable(by_rule)
 
 
@@ -139,8 +152,6 @@ def test_what_the_objective_bans_is_not_proposed(planted):
       index=config.planted,
       generation=1,
       parents=(root.id,),
-      objective=config.objective,
-      noise_sd=config.noise_sd,
       seed=config.seed,
   )
   free = proposing._allowed(campaign, config, task)
@@ -155,3 +166,35 @@ def test_what_the_objective_bans_is_not_proposed(planted):
   config = dataclasses.replace(config, objective=everything)
   with pytest.raises(ValueError, match="uses what the objective bans"):
     proposing._allowed(campaign, config, task)
+
+
+def test_what_counts_is_what_the_objective_says(planted, make):
+  """Half the length at a point less: a gain to whom length is the objective."""
+  campaign, config = planted
+  root = campaign.candidates[0]
+  child, *_ = proposing.make_children(
+      campaign, config, 1, (root.id,), briefing.OVERALL
+  )
+  for which, overall, length in ((root, 50.0, 20.0), (child, 49.0, 10.0)):
+    campaign.archive.add_evaluation(
+        make.evaluation(
+            which.index,
+            7,
+            overall,
+            budget="tiny",
+            candidate_id=which.id,
+            key={"base": campaign.laboratory.base_sha256},
+            metrics={"overall": overall, "response_length": length},
+        )
+    )
+  shorter = worths.Worth(
+      objectives.Objective(terms=(objectives.Term("response_length", "min"),)),
+      {"overall": 50.0, "response_length": 20.0},
+      {"response_length": 2.0},
+  )
+  plain, short = (
+      proposing._gain(campaign, child, root, worth)
+      for worth in (briefing.OVERALL, shorter)
+  )
+  assert plain == (pytest.approx(-1.0), 1)
+  assert short == (pytest.approx(5.0), 1)

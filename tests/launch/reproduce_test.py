@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from poise_jax.archive import store
+from poise_jax.discovery.trials import trial
+from poise_jax.models import checkpoints
 
 LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
 
@@ -64,6 +66,61 @@ def _start(script, *flags, **environment):
   )
 
 
+# Trains the root of an archive on the other task from two base policies, with
+# the same seed, as for a search and for a confirmation.
+CARRYLESS = """
+import dataclasses, os, sys
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+os.environ.setdefault("NPROC", "2")
+from poise_jax.archive import records, store
+from poise_jax.candidates import artifact
+from poise_jax.discovery.trials import reproduction, trial
+from poise_jax.tasks import arithmetic, embedded
+
+SPLIT = arithmetic.Split.CONFIRM
+old = store.Archive.open(sys.argv[1], create=False)
+new = store.Archive.open(sys.argv[2], create=True)
+with old, new:
+  (campaign,) = old.campaigns()
+  root = old.candidates(campaign.id)[0]
+  run = old.evaluations(campaign.id, root.id)[0]
+  bases = {"base": "carryless", "second_base": "carryless_second"}
+  new.add_campaign(
+      dataclasses.replace(campaign, config=dict(campaign.config) | bases)
+  )
+  new.add_candidate(root)
+  loss = artifact.load(root.artifact, root.name)
+  loss = loss._replace(hparams=dict(root.hparams))
+  for base in bases.values():
+    made = trial.Laboratory(
+        base, reproduction.budget_of(run), embedded.CARRYLESS
+    )
+    came = made.run(loss, SPLIT, 0)
+    new.add_evaluation(
+        dataclasses.replace(
+            run, id=base, key=made.key(root, SPLIT, 0), seed=0, split="confirm",
+            metrics=came.metrics, curve=came.curve,
+        )
+    )
+"""
+
+# Loads the program, and prints what it would train the one run with.
+LABORATORY = """
+import os, runpy, sys
+script, path, name = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(script))
+program = runpy.run_path(script, run_name="reproduce")
+from absl import flags
+from poise_jax.archive import store
+flags.FLAGS([script])
+with store.Archive.open(path, create=False) as archive:
+  (campaign,) = archive.campaigns()
+  (run,) = archive.evaluations(campaign.id, name)
+made = program["laboratory"](campaign, run)
+print(made.task.name, made.base_sha256, made.budget.name)
+"""
+
+
 @pytest.fixture(scope="module")
 def archive_file(tmp_path_factory):
   folder = tmp_path_factory.mktemp("reproduce")
@@ -82,14 +139,23 @@ def _candidates(path):
     return {c.name: c.id for c in archive.candidates(campaign.id)}
 
 
-def _changed(path, target, name, change):
-  """Copies an archive, with the evaluations of one candidate changed."""
+def _changed(path, target, name, change, **settings):
+  """Copies an archive, with the evaluations of one candidate changed.
+
+  Args:
+    path: of the archive.
+    target: path of the copy.
+    name: of the candidate.
+    change: makes another evaluation of one.
+    **settings: of the campaign.
+  """
   with (
       store.Archive.open(path, create=False) as old,
       store.Archive.open(target, create=True) as new,
   ):
     (campaign,) = old.campaigns()
-    new.add_campaign(campaign)
+    config = dict(campaign.config) | settings
+    new.add_campaign(dataclasses.replace(campaign, config=config))
     for candidate in old.candidates(campaign.id):
       new.add_candidate(candidate)
       for run in old.evaluations(campaign.id, candidate.id):
@@ -163,7 +229,61 @@ def test_elsewhere_it_says_which_promise_held(archive_file, tmp_path):
   assert "interval: held, Overall" in stdout
 
 
-# Name -> flags ({archive}, {root}, {nowhere}, {empty}), what is said.
+def _rekeyed(**changes):
+  """Changes what the result of a run is said to be a function of."""
+  return lambda run: dataclasses.replace(run, key=dict(run.key) | changes)
+
+
+def test_the_task_and_the_second_base_are_those_of_the_run(
+    archive_file, tmp_path
+):
+  folder = trial.base_directory("carryless_second")
+  digest = checkpoints.load(folder).sha256
+  path = _changed(
+      archive_file,
+      tmp_path / "second.db",
+      "grpo",
+      _rekeyed(task="carryless-1", base=digest),
+      second_base="carryless_second",
+  )
+  root = _candidates(path)["grpo"]
+  found = subprocess.run(
+      [sys.executable, "-c", LABORATORY, LAUNCH / "reproduce.py", path, root],
+      capture_output=True,
+      text=True,
+      timeout=240,
+      check=True,
+  )
+  assert found.stdout.split() == ["carryless-1", digest, "tiny"]
+
+
+@pytest.mark.slow
+def test_bits_hold_on_the_other_task_from_either_base(archive_file, tmp_path):
+  path = tmp_path / "carryless.db"
+  subprocess.run(
+      [sys.executable, "-c", CARRYLESS, archive_file, path],
+      timeout=300,
+      check=True,
+  )
+  curves = set()
+  for flags in ([], ["--base=carryless_second"]):
+    process = _start(
+        "reproduce.py",
+        f"--archive={path}",
+        f"--candidate={_candidates(path)['grpo']}",
+        *flags,
+    )
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    lines = stdout.splitlines()
+    assert lines[0].endswith("budget tiny, split confirm, seed 0")
+    assert lines[-1].startswith("bits: held")
+    curves |= {line for line in lines if line.startswith("curve")}
+  assert len(curves) == 2
+
+
+# Name -> flags ({archive}, {root}, {nowhere}, and copies with
+# another {task} and {base}), what is said.
 WRONG = {
     "no archive": (["--candidate=x"], "give --archive"),
     "no candidate": (["--archive={archive}"], "give --candidate"),
@@ -187,6 +307,15 @@ WRONG = {
         ["--archive={archive}", "--candidate={root}", "--base={nowhere}"],
         "nowhere' is not available .* name where it is by --base=DIR",
     ),
+    "other task": (
+        ["--archive={task}", "--candidate={root}"],
+        "task 'arithmetic-9' is not available .* which has arithmetic-1, ",
+    ),
+    "other base": (
+        ["--archive={base}", "--candidate={root}"],
+        "'embedded' is another one, .* ffffffffffffffff; .* 'nowhere' is not"
+        " available .* name where it is by --base=DIR",
+    ),
     "argument": (["more"], "unexpected argument 'more': use --flag=value"),
 }
 
@@ -196,7 +325,13 @@ def test_wrong_flags_are_one_line(archive_file, tmp_path):
       "archive": archive_file,
       "root": _candidates(archive_file)["grpo"],
       "nowhere": tmp_path / "nowhere",
+      "task": tmp_path / "task.db",
+      "base": tmp_path / "base.db",
   }
+  other = _rekeyed(task="arithmetic-9")
+  _changed(archive_file, places["task"], "grpo", other)
+  other = _rekeyed(base="f" * 64)
+  _changed(archive_file, places["base"], "grpo", other, second_base="nowhere")
   flags = [[f.format(**places) for f in given] for given, _ in WRONG.values()]
   found = subprocess.run(
       [sys.executable, "-c", SEVERAL, LAUNCH / "reproduce.py", tmp_path],

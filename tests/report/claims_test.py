@@ -65,6 +65,42 @@ def test_the_best_is_judged_by_its_interval(standings, start):
   )
 
 
+LENGTH = {"terms": [{"metric": "response_length", "direction": "min"}]}
+OVERALL = {"terms": [{"metric": "overall", "direction": "max"}]}
+
+
+def test_what_is_not_overall_is_said(make):
+  shorter = make.campaign(config={"objective": LENGTH})
+  (told,) = claims.objective(shorter)
+  assert (
+      "response_length" in told and "compared by Overall all the same" in told
+  )
+  unit, found = claims.confirmed(shorter, ["x: +2.00 points over the root."])
+  assert "in points of the objective" in unit and found.startswith("x: +2.00")
+  assert claims.confirmed(shorter, []) == []
+  for config in ({}, {"objective": OVERALL}):
+    plain = make.campaign(config=config)
+    assert claims.objective(plain) == []
+    assert claims.confirmed(plain, ["x"]) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("standings", "start"),
+    [
+        ([AHEAD, ROOT], "Ahead of the root by 5.0 in Overall; the intervals"),
+        ([MAYBE, ROOT], "Not established: ahead by 1.5 in Overall, but the i"),
+        ([ROOT, BEHIND], "Nothing beat the root in Overall. The best"),
+        (
+            [dataclasses.replace(AHEAD, overall_low=None), ROOT],
+            "Not established: ahead by 5.0 in Overall, but too few seeds for",
+        ),
+    ],
+)
+def test_a_lead_is_in_overall_where_something_else_is_wanted(standings, start):
+  claim, *_ = claims.result(standings, BASIS, is_objective=False)
+  assert claim.startswith(start)
+
+
 def test_a_canary_is_never_the_best():
   lucky = dataclasses.replace(CANARY, overall_mean=90.0)
   assert claims.result([lucky, ROOT, BEHIND], BASIS)[0].startswith("Nothing")

@@ -194,6 +194,39 @@ def test_text_from_an_archive_is_only_text(
   assert set(figures(reader)) == set(figures(plain))
 
 
+def _directive(make, text, lines):
+  data = {"text": text, "reader": "the offline grammar", "lines": lines}
+  time = make.campaign().created_at
+  return records.Decision("c0ffee", "directive", "reading", data, time)
+
+
+def test_a_directive_is_shown_as_it_was_read(
+    make, campaign, candidates, evaluations
+):
+  objective = {"terms": [{"metric": "response_length", "direction": "min"}]}
+  steered = dataclasses.replace(
+      campaign, config=campaign.config | {"objective": objective}
+  )
+  plain = page.render(campaign, candidates, evaluations, [])
+  assert "Directive" not in plain and "objective" not in plain
+  decisions = [
+      _directive(make, "shorter <b>", ["shorter <b>  lower it", HOSTILE]),
+      records.Decision("c0ffee", "race", "r", {}, campaign.created_at),
+  ]
+  text = page.render(steered, candidates, evaluations, [], decisions)
+  reader = read(text)
+  assert reader.find("pre", id="directive") == [
+      f"shorter <b>  lower it\n{HOSTILE}"
+  ]
+  shown = reader.find("p", **{"class": "claim"})
+  assert shown[0] == "shorter <b>"
+  assert shown[1].startswith("The objective of this campaign is not Overall")
+  assert "ahead by 11.0 in Overall" in shown[2]
+  assert "in points of the objective" in text.partition("Confirmed</h2>")[2]
+  assert "As the offline grammar read it:" in reader.text
+  assert text.index("Directive</h2>") < text.index("Result</h2>")
+
+
 def test_a_campaign_that_has_just_begun(campaign):
   reader = read(page.render(campaign, [], [], []))
   assert "The root is not scored" in reader.text

@@ -14,8 +14,9 @@ from poise_jax.candidates import fingerprint as fingerprints
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery.agents import context as context_lib
 from poise_jax.discovery.agents import research
-from poise_jax.discovery.evidence import pairing
+from poise_jax.discovery.evidence import pairing, shrinkage
 from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
 from poise_jax.discovery.parents import nodes, posterior, references, tree
 from poise_jax.discovery.proposer import genome as genomes
 
@@ -26,6 +27,10 @@ _MOST_FORBIDDEN = 24
 _REFERENCES = 7  # names a stream of random numbers
 
 
+# Where nothing else is wanted, a run is worth its Overall.
+OVERALL = worths.Worth(objectives.DEFAULT, {"overall": 0.0}, {})
+
+
 class Task(NamedTuple):
   """A candidate that is to be proposed.
 
@@ -33,16 +38,16 @@ class Task(NamedTuple):
     index: of the candidate.
     generation: of the candidate.
     parents: ids, the one to change first; they have been measured.
-    objective: of the campaign.
-    noise_sd: of a score from seed to seed, in points.
+    worth: what a run is worth to the objective of the campaign.
+    noise: of a score from seed to seed.
     seed: of the campaign.
   """
 
   index: int
   generation: int
   parents: tuple[str, ...]
-  objective: objectives.Objective = objectives.DEFAULT
-  noise_sd: float = 2.5
+  worth: worths.Worth = OVERALL
+  noise: shrinkage.Noise = shrinkage.Noise(2.5)
   seed: int = 0
 
 
@@ -59,7 +64,7 @@ def context(campaign: campaign_lib.Campaign, task: Task) -> context_lib.Context:
       r.candidate_id: r.text for r in campaign.archive.reflections(campaign.id)
   }
   children = [
-      (c, by_id[c.parents[0]], gap(campaign, c, by_id[c.parents[0]], "overall"))
+      (c, by_id[c.parents[0]], gain(campaign, c, by_id[c.parents[0]], task))
       for c in earlier
       if c.generation and c.parents
   ]
@@ -70,17 +75,17 @@ def context(campaign: campaign_lib.Campaign, task: Task) -> context_lib.Context:
       index=task.index,
       parent=_parent(campaign, first, by_id, reflections.get(first.id, "")),
       lineage=[
-          _ancestor(by_id[known], gaps.get(known))
+          _ancestor(by_id[known], gaps.get(known), task)
           for known in tree.line(above, first.id)
       ],
       references=_references(campaign, task, by_id),
-      effects=_effects(children, task.noise_sd),
+      effects=_effects(children, task.noise),
       forbidden=[
           _forbidden(child, found, task)
           for child, _, found in children
           if _failed(child, found) or child.generation == task.generation
       ][-_MOST_FORBIDDEN:],
-      directive=wanted(task.objective),
+      directive=wanted(task.worth.objective),
       limits=_limits(campaign),
   )
 
@@ -109,18 +114,62 @@ def gap(
     metric: str,
 ) -> context_lib.Gap | None:
   """One candidate minus another in a metric, None without a common seed."""
-  both = [
-      pairing.Evidence(c.id, c.name, c.mechanisms, runs(campaign, c))
-      for c in (one, other)
-  ]
-  pairs = pairing.common_runs(*both)
-  if one.id == other.id or pairs is None:
+  pairs = _common(campaign, one, other)
+  if pairs is None:
     return None
-  values = pairing.differences(pairs, metric)
-  found = pairing.interval(values, prior_variance=0.0, prior_dof=0.0)
+  return _gap(pairing.differences(pairs, metric), 0.0, 0.0)
+
+
+def gain(
+    campaign: campaign_lib.Campaign,
+    one: records.Candidate,
+    other: records.Candidate,
+    task: Task,
+) -> context_lib.Gap | None:
+  """One candidate minus another in what counts, None without a common seed.
+
+  In points of Overall, whatever the objective is; intervals are moderated by
+  the noise of the campaign, as in the race.
+  """
+  pairs = _common(campaign, one, other)
+  if pairs is None:
+    return None
+  values = [
+      task.worth.score(one, mine) - task.worth.score(other, theirs)
+      for mine, theirs in zip(pairs.ours, pairs.theirs, strict=True)
+  ]
+  return _gap(values, task.noise.paired_variance, task.noise.dof)
+
+
+def _common(
+    campaign: campaign_lib.Campaign,
+    one: records.Candidate,
+    other: records.Candidate,
+) -> pairing.Pairs | None:
+  if one.id == other.id:
+    return None
+  return pairing.common_runs(
+      *(
+          pairing.Evidence(c.id, c.name, c.mechanisms, runs(campaign, c))
+          for c in (one, other)
+      )
+  )
+
+
+def _gap(
+    values: Sequence[float], prior_variance: float, prior_dof: float
+) -> context_lib.Gap | None:
+  found = pairing.interval(
+      values, prior_variance=prior_variance, prior_dof=prior_dof
+  )
   return found and context_lib.Gap(
       found.mean, found.low, found.high, len(values)
   )
+
+
+def _in_words(found: context_lib.Gap, task: Task) -> str:
+  plain = task.worth.objective == objectives.DEFAULT
+  return f"{'Overall' if plain else 'objective'} {found.words()}"
 
 
 def wanted(objective: objectives.Objective) -> str:
@@ -159,6 +208,7 @@ def _parent(
       versus_root=_gaps(campaign, first, campaign.candidates[0]),
       curve=seen[0].curve if seen else {},
       reflection=reflection,
+      splits=frozenset(run.split for run in seen),
   )
 
 
@@ -187,11 +237,11 @@ def _gaps(
 
 
 def _ancestor(
-    candidate: records.Candidate, found: context_lib.Gap | None
+    candidate: records.Candidate, found: context_lib.Gap | None, task: Task
 ) -> context_lib.Ancestor:
   outcome = "the root" if not candidate.parents else "not measured"
   if found is not None:
-    outcome = f"Overall {found.words()} against its parent"
+    outcome = f"{_in_words(found, task)} against its parent"
   return context_lib.Ancestor(candidate.name, candidate.rationale, outcome)
 
 
@@ -212,7 +262,12 @@ def _references(
     chosen = references.choose(
         scored,
         task.parents[0],
-        posterior.of(scored, task.noise_sd**2),
+        posterior.of(
+            scored,
+            task.noise.sd**2,
+            task.worth.objective,
+            task.worth.scales,
+        ),
         np.random.default_rng([task.seed, task.index, _REFERENCES]),
     )
     for reference in chosen:
@@ -220,10 +275,10 @@ def _references(
   told = []
   for known, tier in tiers.items():
     candidate = by_id[known]
-    found = gap(campaign, candidate, root, "overall")
+    found = gain(campaign, candidate, root, task)
     outcome = "the root" if candidate is root else "not measured"
     if found is not None:
-      outcome = f"Overall {found.words()} against the root"
+      outcome = f"{_in_words(found, task)} against the root"
     told.append(
         context_lib.Reference(
             candidate.name, tier, candidate.rationale, outcome
@@ -240,11 +295,13 @@ def _node(
   if candidate.role not in ("root", "generated") or "overall" not in means:
     return None
   described = candidate.mechanisms.get("genome")
+  scored = pairing.scored(runs(campaign, candidate))
+  measured = [worths.of_run(candidate, run) for run in scored]
   return nodes.Node(
       id=candidate.id,
       parents=candidate.parents,
       overall=means["overall"],
-      seeds=len(pairing.scored(runs(campaign, candidate))),
+      seeds=len(scored),
       set_scores={
           name: value
           for name, value in means.items()
@@ -253,6 +310,10 @@ def _node(
       genome=described and genomes.from_json(described),
       fingerprint=candidate.fingerprint
       and fingerprints.from_bytes(candidate.fingerprint),
+      metrics={
+          name: float(np.mean([run[name] for run in measured]))
+          for name in measured[0]
+      },
   )
 
 
@@ -260,12 +321,11 @@ _Child = tuple[records.Candidate, records.Candidate, context_lib.Gap | None]
 
 
 def _effects(
-    children: Sequence[_Child], noise_sd: float
+    children: Sequence[_Child], noise: shrinkage.Noise
 ) -> list[context_lib.Effect]:
-  """What candidates with a mechanism did to Overall, against their parents.
+  """What candidates with a mechanism gained, against their parents.
 
-  The spread is that of the noise of scores: 2 sd²/n for a difference on n
-  seeds.
+  The spread is that of the noise of scores on the seeds behind them.
   """
   seen: dict[str, list[context_lib.Gap]] = {}
   for child, _, found in children:
@@ -275,7 +335,7 @@ def _effects(
       context_lib.Effect(
           mechanism,
           float(np.mean([own.mean for own in found])),
-          float(np.sqrt(sum(2 * noise_sd**2 / g.seeds for g in found)))
+          float(np.sqrt(sum(noise.paired_variance / g.seeds for g in found)))
           / len(found),
           len(found),
       )
@@ -312,7 +372,7 @@ def _forbidden(
   if not candidate.accepted and candidate.findings:
     why = candidate.findings[-1]["message"]
   elif found is not None:
-    why = f"Overall {found.words()} against its parent"
+    why = f"{_in_words(found, task)} against its parent"
   elif candidate.generation == task.generation:
     why = "proposed in this round, not measured yet"
   else:

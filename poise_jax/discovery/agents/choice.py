@@ -236,17 +236,20 @@ def forecast(agent: str, options: Options, candidates: int) -> list[str]:
     candidates: that it will propose.
 
   Raises:
-    ValueError: see `read`; also if the price of the model is not known.
+    ValueError: see `read` and `Options.prices`; also if the price of the model
+      is not known.
   """
   if not read(agent)[0].is_paid:
     return []
   expected = team.forecast(candidates)
-  if options.model not in options.prices:
+  prices = options.prices
+  if options.model not in prices:
     raise ValueError(
-        f"`llm.model` must have a known price, got {options.model!r}; set"
-        " `llm.prompt_price` and `llm.output_price`"
+        f"`llm.model` must have a known price, got {options.model!r}; set both"
+        " `llm.prompt_price` and `llm.output_price`, to 0 for a server of your"
+        " own"
     )
-  dollars = expected.dollars(options.prices[options.model])
+  dollars = expected.dollars(prices[options.model])
   return [
       f"model {options.model}: about {expected.calls} calls, ${dollars:.2f}, of"
       f" at most ${options.budget_dollars:.2f}; when that is spent, it goes on"

@@ -67,7 +67,7 @@ class Parent:
     versus_root: metric -> difference to the root.
     curve: training curve: name -> one value a step.
     reflection: what was learned from it.
-    split: of all these numbers.
+    splits: of the runs behind these numbers; none if it was not measured.
   """
 
   id: str
@@ -79,7 +79,7 @@ class Parent:
   versus_root: Mapping[str, Gap] = dataclasses.field(default_factory=dict)
   curve: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
   reflection: str = ""
-  split: str = SEARCH_SPLIT
+  splits: frozenset[str] = frozenset()
 
 
 class Ancestor(NamedTuple):
@@ -148,10 +148,10 @@ class Context:
 
   def __post_init__(self):
     """Refuses results that the search may not see."""
-    if self.parent.split != SEARCH_SPLIT:
+    if others := sorted(self.parent.splits - {SEARCH_SPLIT}):
       raise ValueError(
-          f"`parent.split` must be {SEARCH_SPLIT!r}, got"
-          f" {self.parent.split!r}: agents may not see other results"
+          f"`parent.splits` must be {SEARCH_SPLIT!r} alone, got"
+          f" {', '.join(others)}: agents may not see other results"
       )
 
 

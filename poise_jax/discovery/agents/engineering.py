@@ -3,8 +3,8 @@
 A source counts as the idea it claims to be if the gate lets it through and its
 gradients are those of an oracle, a second implementation by somebody who has
 not seen it. If they differ, a second oracle is asked for: the source must agree
-with one of the two. What fails to the end is kept as evidence, with everything
-that was tried.
+with one of the two. Of all sources the best one stays, however late one failed.
+What fails to the end is kept as evidence, with everything that was tried.
 """
 
 from collections.abc import Sequence
@@ -69,10 +69,12 @@ class Build:
 
   Attributes:
     ok: whether it may stand for the idea.
-    source: the last one.
+    source: the best one: that held and agrees with an oracle, or else held,
+      and of equals the last.
     verdict: of the gate on it.
-    rounds: all that was tried.
-    data: plan, rounds and oracles, JSON-like, for the archive.
+    rounds: all that was tried; none of them held unless `ok`.
+    data: plan, rounds, which of them the source is from, why nothing more was
+      mended, and oracles, JSON-like, for the archive.
   """
 
   ok: bool
@@ -116,11 +118,12 @@ def build(
     repairs: sources after the first, at most.
 
   Returns:
-    The last source, and whether it holds.
+    The best source, and whether it holds. If there is no usable answer any
+    more, the best of those there are.
 
   Raises:
-    exchange.LlmError: if there was no usable answer before any source had
-      passed the gate.
+    exchange.LlmError: if there was no usable answer before the first source.
+    exchange.MissError: if a replay lacks an exchange, whenever that is.
     jail.JailError: if the machine cannot verify.
   """
   if repairs < 0:
@@ -130,31 +133,56 @@ def build(
   system = guide.TASK + _ROLE + guide.contract()
   plan = ask(asking.Prompt(f"plan {label}", system, task + _PLAN_DEMAND), Plan)
   planned = task + guide.fenced("your plan", _plan_text(plan))
-  rounds: list[Round] = []
+  tried: list[_Tried] = []
   oracles: list[oracle.Oracle] = []
-  demand = _CODE_DEMAND
+  demand, stopped = _CODE_DEMAND, ""
   while True:
     prompt = asking.Prompt(
-        f"code {label} {len(rounds)}", system, planned + demand
+        f"code {label} {len(tried)}", system, planned + demand
     )
-    source = ask(prompt, oracle.Code).source
+    try:
+      source = ask(prompt, oracle.Code).source
+    except oracle.UNAVAILABLE as error:
+      if not tried:
+        raise
+      stopped = str(error)
+      break
     verdict = oracle.checked(check, source)
     this = _judged(ask, idea, check, source, verdict, oracles, label)
-    rounds.append(this)
-    if not this.faults or len(rounds) > repairs:
+    tried.append(_Tried(source, verdict, this))
+    if not this.faults or len(tried) > repairs:
       break
     demand = _mend(source, this.faults)
-  ok = verdict.ok and this.standing != "differs"
+  chosen = max(range(len(tried)), key=lambda i: (tried[i].rank, i))
+  best = tried[chosen]
+  rounds = tuple(one.round for one in tried)
   data = {
-      "ok": ok,
-      "standing": this.standing,
+      "ok": best.rank > 0,
+      "standing": best.round.standing,
       "plan": plan.model_dump(mode="json"),
       "rounds": [r._asdict() | {"faults": list(r.faults)} for r in rounds],
+      "chosen": chosen,
+      "stopped": stopped,
       "oracles": [
           {"source": own.source, "faults": list(own.faults)} for own in oracles
       ],
   }
-  return Build(ok, source, verdict, tuple(rounds), data)
+  return Build(best.rank > 0, best.source, best.verdict, rounds, data)
+
+
+class _Tried(NamedTuple):
+  """One source, the gate's verdict and what it is worth."""
+
+  source: str
+  verdict: verification.Verdict
+  round: Round
+
+  @property
+  def rank(self) -> int:
+    """2 if it holds and agrees with an oracle, 1 if it holds, 0 if not."""
+    if not self.verdict.ok or self.round.standing == "differs":
+      return 0
+    return 2 if self.round.standing == "agrees" else 1
 
 
 def _judged(

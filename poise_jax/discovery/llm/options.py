@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import math
 
 from poise_jax.discovery.llm import asking, client, ledger
 
@@ -19,8 +20,10 @@ class Options:
     location: of Vertex AI.
     budget_dollars: that a campaign may cost; after it, rules go on alone.
     prompt_price: dollars for a million tokens of prompts, and with
-      `output_price` the price of a model that is not listed; 0 for the list.
-    output_price: of replies and thoughts.
+      `output_price` the price of the model, 0 for a server of one's own;
+      None for that of the list.
+    output_price: of replies and thoughts; given with `prompt_price` or not at
+      all.
     temperature: of sampling.
     thinking_level: in the words of the model; empty for its default.
     max_output_tokens: of a reply, thoughts included.
@@ -34,8 +37,8 @@ class Options:
   project: str = ""
   location: str = "global"
   budget_dollars: float = 10.0
-  prompt_price: float = 0.0
-  output_price: float = 0.0
+  prompt_price: float | None = None
+  output_price: float | None = None
   temperature: float = 1.0
   thinking_level: str = ""
   max_output_tokens: int = 16_384
@@ -65,8 +68,24 @@ class Options:
 
   @property
   def prices(self) -> Mapping[str, ledger.Price]:
-    """The list, with the price that is given here."""
-    if not (self.prompt_price or self.output_price):
+    """The list, with the price that is given here.
+
+    Raises:
+      ValueError: if only one of the two prices is given, or one is no number
+        of dollars from 0.
+    """
+    prompt, output = self.prompt_price, self.output_price
+    if prompt is None and output is None:
       return ledger.PRICES
-    own = ledger.Price(self.prompt_price, self.output_price)
-    return {**ledger.PRICES, self.model: own}
+    if prompt is None or output is None:
+      raise ValueError(
+          "`llm.prompt_price` and `llm.output_price` must be given together,"
+          f" got {prompt} and {output}; give both, 0 for what is free, or"
+          " neither for the price of the list"
+      )
+    for name, dollars in (("prompt_price", prompt), ("output_price", output)):
+      if not 0 <= dollars < math.inf:
+        raise ValueError(
+            f"`llm.{name}` must be a number of dollars from 0, got {dollars}"
+        )
+    return {**ledger.PRICES, self.model: ledger.Price(prompt, output)}

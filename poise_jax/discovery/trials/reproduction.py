@@ -18,6 +18,7 @@ from scipy import stats
 from poise_jax.archive import records
 from poise_jax.discovery.trials import budgets, trial
 from poise_jax.evaluation import statistics
+from poise_jax.tasks import embedded
 
 _PRIOR_DOF = 4.0
 
@@ -193,6 +194,23 @@ def budget_of(evaluation: records.Evaluation) -> budgets.Budget:
         f"budget {evaluation.budget!r} is not available in this version of"
         f" poise_jax ({error}); use the one that stored it"
     ) from error
+
+
+def task_of(evaluation: records.Evaluation) -> embedded.Task:
+  """The task of an evaluation, by the versioned name stored with it.
+
+  Raises:
+    ValueError: if this version of the package has no such task, or another
+      version of it.
+  """
+  name = evaluation.key.get("task")
+  tasks = {task.name: task for task in embedded.ALL.values()}
+  if name not in tasks:
+    raise ValueError(
+        f"task {name!r} is not available in this version of poise_jax, which"
+        f" has {', '.join(tasks)}; use the one that stored it"
+    )
+  return tasks[name]
 
 
 def _build(kind: type, value: Any) -> Any:

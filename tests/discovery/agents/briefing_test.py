@@ -65,7 +65,7 @@ def test_numbers_are_those_of_the_search(campaign):
   # good +5, bad -10.5: "clip" is in both.
   assert effects == {"clip": (-2.75, 2), "ratio": (-10.5, 1)}
   first, *_ = context.effects
-  assert first.sd == pytest.approx((2 * 2 * 2.5**2 / 2) ** 0.5 / 2)
+  assert first.sd == pytest.approx((2 * 2 * 0.9 * 2.5**2 / 2) ** 0.5 / 2)
   forbidden = {f.name: f.why for f in context.forbidden}
   assert list(forbidden) == ["bad", "refused"]
   assert forbidden["bad"].startswith("Overall -10.50 [")

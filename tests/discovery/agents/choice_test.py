@@ -77,6 +77,18 @@ def test_the_plan_says_what_it_will_cost():
   unknown = options.Options(model="unknown")
   with pytest.raises(ValueError, match="must have a known price"):
     choice.forecast("gemini", unknown, 9)
+  own = options.Options(model="unknown", prompt_price=0.0, output_price=0.0)
+  (line,) = choice.forecast("gemini", own, 9)
+  assert "about 54 calls, $0.00" in line
+
+
+def test_half_a_price_ends_it_before_anything_is_asked(tmp_path, monkeypatch):
+  monkeypatch.setenv("GEMINI_API_KEY", "k")
+  half = options.Options(model="m", prompt_price=2.0)
+  with pytest.raises(ValueError, match="must be given together"):
+    with choice.opened("gemini", half, tmp_path):
+      pass
+  assert not list(tmp_path.iterdir())
 
 
 KEY = "AIza-secret-key-0123456789"

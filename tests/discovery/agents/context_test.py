@@ -1,5 +1,7 @@
 """What agents see, and what they do not."""
 
+import dataclasses
+
 import pytest
 
 from poise_jax.discovery.agents import context
@@ -76,9 +78,11 @@ def test_what_is_not_there_is_not_mentioned():
 
 @pytest.mark.parametrize("split", ["confirm", "sealed", "train"])
 def test_results_of_other_splits_are_refused(split):
-  parent = context.Parent("c", "n", "s", split=split)
-  with pytest.raises(ValueError, match="may not see other results"):
+  seen = frozenset({context.SEARCH_SPLIT, split})
+  parent = context.Parent("c", "n", "s", splits=seen)
+  with pytest.raises(ValueError, match=f"got {split}: agents may not see"):
     _context(parent=parent)
+  _context(parent=dataclasses.replace(parent, splits=seen - {split}))
 
 
 def test_curves_become_a_few_means():

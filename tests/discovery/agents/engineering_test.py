@@ -40,6 +40,9 @@ def _check(source):
   if source == "claims":
     finding = findings.Finding("declared", "neutral", "not neutral", "mend")
     return verification.Verdict(True, (finding,), fingerprint=_slopes(1.0))
+  if source == "blind":
+    finding = findings.Finding("declared", "neutral", "not neutral", "mend")
+    return verification.Verdict(True, (finding,))
   if source not in GRADIENTS:
     finding = findings.contract("scope", f"{source} is refused", "mend it")
     return verification.Verdict(False, (finding,))
@@ -47,11 +50,14 @@ def _check(source):
   return verification.Verdict(True, (), fingerprint=_slopes(slope))
 
 
-def _build(sources, oracles=("good",), **options):
+def _build(sources, oracles=("good",), failures=None, **options):
+  """Builds; `failures` names prompts by their labels, and what they raise."""
   agents = gemini.Agents(sources, oracles)
   prompts = []
 
   def ask(prompt, schema):
+    if failure := (failures or {}).get(prompt.label):
+      raise failure
     prompts.append(prompt)
     return agents.ask(prompt, schema)
 
@@ -142,6 +148,56 @@ def test_a_model_that_fails_ends_it():
     engineering.build(ask, IDEA, "", _check, label="0")
   with pytest.raises(ValueError, match="`repairs` must be at least 0"):
     _build(["good"], repairs=-1)
+
+
+# Name -> sources, oracles, which one stays, whether it holds, its standing.
+BEST = {
+    "broken later": (["claims", "no", "bad"], ["good"], 0, True, "agrees"),
+    "the last of equals": (["claims", "claims"], ["good"], 1, True, "agrees"),
+    "agreeing before unchecked": (
+        ["claims", "blind", "blind"], ["good"], 0, True, "agrees",
+    ),
+    "unchecked before refused": (["blind", "no"], ["no"], 0, True, "unchecked"),
+    "none holds": (["bad", "no"], ["good"], 1, False, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEST)
+def test_the_best_source_stays(name):
+  sources, oracles, chosen, ok, standing = BEST[name]
+  found, _, _ = _build(sources, oracles, repairs=len(sources) - 1)
+  assert len(found.rounds) == len(sources)
+  assert (found.ok, found.source) == (ok, sources[chosen])
+  assert found.verdict.ok == ok
+  told = found.data
+  assert (told["ok"], told["chosen"], told["standing"]) == (
+      ok, chosen, standing,
+  )  # fmt: skip
+  assert told["stopped"] == ""
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        exchange.CallError("gone"),
+        exchange.BudgetError("spent"),
+        exchange.AnswerError("no JSON", ("cut",)),
+    ],
+)
+def test_a_model_that_fails_leaves_what_was_made(failure):
+  found, asked, _ = _build(["claims"], failures={"code 012 1": failure})
+  assert found.ok and found.source == "claims"
+  assert asked == ["plan", "code", "oracle"]
+  assert found.data["stopped"] == str(failure) and found.data["chosen"] == 0
+  # What did not hold is evidence, not a candidate.
+  found, _, _ = _build(["bad"], failures={"code 012 1": failure})
+  assert not found.ok and found.findings[0].rule == "oracle"
+
+
+def test_a_replay_that_lacks_an_exchange_ends_it():
+  missing = exchange.MissError("not recorded", "0" * 64, ())
+  with pytest.raises(exchange.MissError):
+    _build(["claims"], failures={"code 012 1": missing})
 
 
 @pytest.mark.slow

@@ -86,7 +86,9 @@ def round_of(make, settled):
 
   def round_of(campaign, asked):
     root = campaign.candidates[0]
-    children = proposing.make_children(campaign, settled, 1, (root.id,), asked)
+    children = proposing.make_children(
+        campaign, settled, 1, (root.id,), briefing.OVERALL, asked
+    )
     for child in children:
       if child.accepted and not campaign.at_home(child):
         _measure(make, campaign, child, 42.0)

@@ -8,6 +8,7 @@ import pytest
 
 from poise_jax.archive import records
 from poise_jax.discovery.trials import budgets, reproduction, trial
+from poise_jax.tasks import embedded
 
 VERSIONS = {"jax": "1", "processor": "fast"}
 
@@ -53,6 +54,21 @@ def test_the_last_bit_counts(stored):
   assert not found.same_bits and not found.kept
   told = reproduction.sentences(found)
   assert "bits: not held, they differ, with nothing to explain it" in told
+
+
+@pytest.mark.parametrize("task", embedded.ALL.values())
+def test_the_task_is_that_of_the_key(stored, task):
+  run = stored()
+  run = dataclasses.replace(run, key=dict(run.key) | {"task": task.name})
+  assert reproduction.task_of(run) is task
+
+
+@pytest.mark.parametrize("key", [{}, {"task": "carryless-9"}])
+def test_another_version_of_a_task_is_another_task(stored, key):
+  run = stored()
+  run = dataclasses.replace(run, key=dict(run.key) | key)
+  with pytest.raises(ValueError, match=f"task {key.get('task')!r} is not avai"):
+    reproduction.task_of(run)
 
 
 @pytest.mark.parametrize(
