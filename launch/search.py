@@ -27,6 +27,7 @@ from poise_jax.candidates import jail
 from poise_jax.discovery import (
     canaries,
     conclusions,
+    explaining,
     leaderboard,
     outlook,
     progress,
@@ -102,7 +103,7 @@ def run() -> None:
 
   def go_on(runs: Sequence[records.Evaluation]) -> bool:
     planned.append(outlook.make(config, runs))
-    for line in plan.as_text(planned[0]):
+    for line in (*plan.as_text(planned[0]), *outlook.remarks(config, runs)):
       print(line, flush=True)
     children = config.rounds * config.children
     for line in choice.forecast(config.agent, config.llm, children):
@@ -129,6 +130,7 @@ def run() -> None:
     for line in (
         *leaderboard.as_text(archive, campaign_id),
         *conclusions.as_text(archive, campaign_id),
+        *explaining.at_equal_seconds(archive, campaign_id, config.explanations),
         *outlook.reviewed(config, planned[0], archive, campaign_id, began),
         *filter(None, [scientists.bill()]),
         f"archive digest {archive.digest(campaign_id)}",

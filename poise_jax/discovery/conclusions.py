@@ -1,6 +1,7 @@
 """What a campaign found, in sentences for a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from poise_jax.archive import records, store
 from poise_jax.discovery import confirming
@@ -14,17 +15,25 @@ def as_text(archive: store.Archive, campaign_id: str) -> list[str]:
 def of(decisions: Sequence[records.Decision]) -> list[str]:
   """Says what was confirmed, what was not, and how sure that is.
 
-  Empty for a campaign that is not over, or confirms nothing by its settings.
+  Empty before the race is over. Finalists wait until they are tested, or
+  until one before them is confirmed: then nobody else is.
   """
-  if not any(d.stage == "race" for d in decisions):
+  race = [d for d in decisions if d.stage == "race"]
+  if not race:
     return []
   first = [d for d in decisions if d.stage == confirming.FIRST]
-  if not first:
-    return ["Nothing was expected to beat the root: nothing to confirm."]
-  held = [d for d in first if d.data["verdict"] == "confirmed"]
+  finalists = {d.subject for d in race if d.data.get("status") == "finalist"}
+  waiting = finalists - {d.subject for d in first}
+  held = any(d.data["verdict"] == "confirmed" for d in first)
   lines = []
-  if not held:
-    lines.append("Nothing beat the root on fresh seeds and problems.")
+  if waiting and not held:
+    lines.append("Finalists are not confirmed yet.")
+  elif not first:
+    lines.append("Nothing was expected to beat the root: nothing to confirm.")
+  elif not held:
+    lines.append(
+        "Nothing was shown to beat the root on fresh seeds and problems."
+    )
   for decision in first:
     lines += _of_candidate(decision, decisions)
   return lines
@@ -42,11 +51,22 @@ def _of_candidate(
     if decision.stage == confirming.SECOND:
       yield f"{name}: {decision.data['claim']}."
     elif decision.stage == confirming.SEALED:
-      mean, count = decision.data["mean"], len(decision.data["differences"])
-      if mean is not None:
-        yield (
-            f"{name}: {mean:+.2f} points over the root on the sealed split,"
-            f" {count} seeds, for the record."
-        )
+      if decision.data["mean"] is not None:
+        yield f"{name}: {_sealed(decision.data)}."
     elif "sentences" in decision.data:
       yield from (f"{name}: {line}" for line in decision.data["sentences"])
+
+
+def _sealed(data: Mapping[str, Any]) -> str:
+  """The score on the sealed split, with everything it depends on."""
+  effect = f"{data['mean']:+.2f} points"
+  # Archives of earlier versions hold neither interval nor place.
+  if data.get("low") is not None:
+    effect += f" [{data['low']:+.2f}, {data['high']:+.2f}]"
+  where = ""
+  if "base" in data:
+    where = f" base {data['base']}, budget {data['budget']},"
+  return (
+      f"{effect} over the root on the sealed split,{where}"
+      f" {len(data['differences'])} seeds, for the record"
+  )

@@ -1,8 +1,11 @@
 """Confirms the finalists of a campaign on what the search never saw.
 
-Fresh seeds, the CONFIRM split, the budget of the protocol. Those confirmed are
-asked once more from a second base policy, and scored once on the sealed split:
-with the first fresh seeds, beside the root, for the record and for no choice.
+Fresh seeds, the CONFIRM split, the budget of the protocol. A gain has to be
+shown in U, by the terms of the objective alone, and of each constraint that it
+is kept. Those confirmed are asked once more from a second base policy, and
+scored once on the sealed split: beside the root, for the record and for no
+choice, with seeds after those of the confirmation. That one stopped on a high,
+and its seeds would carry some of the luck over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +17,7 @@ from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery.evidence import breakdown, confirmation
 from poise_jax.discovery.objectives import worth as worths
 from poise_jax.discovery.trials import trial
+from poise_jax.evaluation import statistics
 from poise_jax.tasks import arithmetic
 
 # Stages of the decisions that are stored, by candidate.
@@ -30,7 +34,7 @@ class Plan(NamedTuple):
     alpha: error probability of all first confirmations together, and again
       of all second ones.
     shares: of alpha, for each finalist in turn.
-    sealed_seeds: seeds scored on the sealed split.
+    sealed_seeds: seeds scored on the sealed split; 0 for none.
   """
 
   protocol: confirmation.Protocol
@@ -49,7 +53,8 @@ def confirm(
   """Confirms finalists, in their order; ids of those that were confirmed.
 
   What was found is stored: under `FIRST` and `SECOND` the findings, with the
-  claim that they support, and under `SEALED` the differences to the root.
+  claim that they support, and under `SEALED` the differences to the root,
+  their mean and its 95 % interval of Student.
   """
   protocol = plan.protocol
   found = _confirm(campaign, plan, protocol, FIRST, finalists, worth)
@@ -57,7 +62,7 @@ def confirm(
   if plan.second_base and held:
     other = dataclasses.replace(protocol, base=plan.second_base)
     _confirm(campaign, plan, other, SECOND, held, worth)
-  for name in held:
+  for name in held if plan.sealed_seeds else ():
     _seal(campaign, plan, name, worth)
   return held
 
@@ -73,16 +78,25 @@ def _confirm(
   """Confirms finalists from one base policy, and stores what was found."""
   by_id = {candidate.id: candidate for candidate in campaign.candidates}
 
-  def run(name: str, seeds: tuple[int, ...]) -> tuple[list[float], str]:
+  def run(name: str, seeds: tuple[int, ...]) -> confirmation.Measured:
     there = worth_of(campaign, protocol, worth)
-    return differences(campaign, by_id[name], seeds, _setting(protocol), there)
+    return beside_root(campaign, by_id[name], seeds, _setting(protocol), there)
 
   found = confirmation.confirm(
-      protocol, finalists, alpha=plan.alpha, shares=plan.shares, run=run
+      protocol,
+      finalists,
+      alpha=plan.alpha,
+      shares=plan.shares,
+      run=run,
+      # By the search's runs of the root, so that they are fixed before.
+      margins=worth.margins,
   )
   for name, finding in found.items():
     data = finding._asdict() | {
         "verdict": str(finding.verdict),
+        "constraints": {
+            key: slack._asdict() for key, slack in finding.constraints.items()
+        },
         "claim": finding.claim,
         "name": by_id[name].name,
     }
@@ -136,16 +150,17 @@ def _check_root(
     )
 
 
-def differences(
+def beside_root(
     campaign: campaign_lib.Campaign,
     candidate: records.Candidate,
     seeds: Sequence[int],
     setting: trial.Setting,
     worth: worths.Worth,
-) -> tuple[list[float], str]:
-  """Candidate minus root by seed, and how the candidate broke down, if it did.
+) -> confirmation.Measured:
+  """Candidate minus root by seed, and the slack of each constraint.
 
-  A seed on which the candidate broke down gives no difference.
+  Limits relative to the root are relative to its run with the same seed. A
+  seed on which the candidate broke down gives neither.
 
   Raises:
     ValueError: if the root broke down.
@@ -158,13 +173,16 @@ def differences(
   ]
   runs = iter(campaign.measure(wanted))
   gaps, broken = [], ""
+  slacks: dict[str, list[float]] = {}
   for ours, theirs in zip(runs, runs, strict=True):
     _check_root(root, theirs, setting)
     if fault := breakdown.find(ours.reason, ours.curve):
       broken = broken or fault.detail
     else:
-      gaps.append(worth.score(candidate, ours) - worth.score(root, theirs))
-  return gaps, broken
+      gaps.append(worth.gain(candidate, ours) - worth.gain(root, theirs))
+      for name, slack in worth.slacks(candidate, ours, root, theirs).items():
+        slacks.setdefault(name, []).append(slack)
+  return confirmation.Measured(gaps, slacks, broken)
 
 
 def _seal(
@@ -179,13 +197,26 @@ def _seal(
   setting = trial.Setting(
       protocol.budget, arithmetic.Split.SEALED, protocol.base
   )
-  first = protocol.first_seed
+  first = protocol.first_seed + protocol.max_seeds
   seeds = range(first, first + plan.sealed_seeds)
 
   def conclude() -> Mapping[str, Any]:
     there = worth_at(campaign, worth, seeds, setting)
-    gaps, broken = differences(campaign, by_id[name], seeds, setting, there)
-    mean = sum(gaps) / len(gaps) if gaps else None
-    return {"differences": gaps, "mean": mean, "breakdown": broken}
+    found = beside_root(campaign, by_id[name], seeds, setting, there)
+    return {
+        "differences": found.differences,
+        **_interval(found.differences),
+        "constraints": {k: _interval(own) for k, own in found.slacks.items()},
+        "breakdown": found.breakdown,
+        "budget": protocol.budget,
+        "base": protocol.base,
+    }
 
   campaign.decide(SEALED, name, conclude)
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+  """Mean and ends of its interval; None where there is none."""
+  if not values:
+    return {"mean": None, "low": None, "high": None}
+  return statistics.mean_interval(values)._asdict()

@@ -15,10 +15,12 @@ import datetime
 
 from poise_jax.archive import records, store
 from poise_jax.discovery import canaries, search_config
-from poise_jax.discovery.evidence import plan
+from poise_jax.discovery.evidence import pairing, plan
 from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.tasks import arithmetic
+
+FOLLOWED = "followed"  # what is done with a candidate that was confirmed
 
 
 def cost(budget: budgets.Budget) -> float:
@@ -95,28 +97,91 @@ def make(
   )
 
 
+def remarks(
+    config: search_config.SearchConfig, runs: Sequence[records.Evaluation]
+) -> list[str]:
+  """What else to know before the search; said below the plan.
+
+  The plan ends with the confirmations: what follows depends on whether one
+  succeeds, and most do not. As it is, every trial is taken to last as long as
+  an unchanged one of its budget.
+
+  Args:
+    config: of the campaign.
+    runs: trials of the root and its company.
+  """
+  if not (config.finalists and config.rounds):
+    return []
+  found = []
+  if config.confirm_seeds < search_config.LEAST_SEEDS:
+    found.append(
+        f"Confirmations decide after {config.confirm_seeds} seeds already: with"
+        f" fewer than {search_config.LEAST_SEEDS}, noise that is skewed can"
+        f" make a false discovery likelier than {config.alpha:g}."
+    )
+  explained = config.explanations
+  trials = {
+      "second base": 2 * config.confirm_seeds * bool(config.second_base),
+      "sealed": 2 * config.sealed_seeds,
+      "explanation": explained.trials,
+  }
+  if told := [f"{stage} up to {n} trials" for stage, n in trials.items() if n]:
+    names = (config.confirm_budget, explained.budget)
+    each = seconds(runs, names, config.workers)
+    total = sum(trials.values()) - explained.trials
+    total = total * each[names[0]] + explained.trials * each[names[1]]
+    found.append(
+        f"If something holds: {', '.join(told)} (about {total / 60:.0f}"
+        " minutes)."
+    )
+  return found
+
+
 def spent(
     config: search_config.SearchConfig,
     candidates: Sequence[records.Candidate],
     evaluations: Sequence[records.Evaluation],
+    base_sha256: str,
 ) -> dict[str, float]:
   """Minutes by stage of the plan, of what was measured after the plan.
 
-  Verification leaves no times and is left out; so is what was planted.
+  Verification leaves no times and is left out; so is what was planted. What
+  followed a confirmation is told under `FOLLOWED`.
+
+  Args:
+    config: of the campaign.
+    candidates: all of them.
+    evaluations: all of them.
+    base_sha256: of the base policy of the search.
   """
   by_id = {candidate.id: candidate for candidate in candidates}
-  stage_of = {rung.budget: rung.name for rung in config.race.rungs}
   found: dict[str, float] = {}
   for run in evaluations:
-    if run.split == "confirm":
-      stage = plan.CONFIRMATION
-    elif run.split != "search" or _is_planted(config, by_id, run):
+    if _is_planted(config, by_id, run):
       continue
-    else:
-      stage = stage_of.get(run.budget, "other")
+    stage = _stage(config, run, base_sha256)
     length = (run.finished_at - run.started_at).total_seconds()
     found[stage] = found.get(stage, 0.0) + length / 60 / config.workers
   return found
+
+
+def _stage(
+    config: search_config.SearchConfig,
+    run: records.Evaluation,
+    base_sha256: str,
+) -> str:
+  """Of the plan, a run was made for; `FOLLOWED` if for none."""
+  protocol = config.confirmations.protocol
+  fresh = run.seed - protocol.first_seed
+  if pairing.base_of(run) != base_sha256:
+    return FOLLOWED
+  if run.split == "search":
+    stages = {rung.budget: rung.name for rung in config.race.rungs}
+    return stages.get(run.budget, FOLLOWED)
+  confirms = (run.budget, run.split) == (protocol.budget, protocol.split)
+  if confirms and 0 <= fresh < protocol.max_seeds:
+    return plan.CONFIRMATION
+  return FOLLOWED
 
 
 def _is_planted(
@@ -127,7 +192,7 @@ def _is_planted(
   candidate = by_id[run.candidate_id]
   return (
       candidate.index < config.planted
-      and run.budget == config.budget
+      and (run.budget, run.split) == (config.budget, "search")
       and run.seed < config.planted_seeds(candidate)
   )
 
@@ -181,9 +246,14 @@ def reviewed(
   after = [e for e in evaluations if not _is_planted(config, by_id, e)]
   if any(run.started_at < began for run in after):
     return []
-  minutes = spent(config, candidates, after)
-  return ["Planned and actual minutes:"] + [
+  base_sha256 = archive.campaign(campaign_id).config["base_sha256"]
+  minutes = spent(config, candidates, after, base_sha256)
+  followed = minutes.pop(FOLLOWED, 0.0)
+  lines = ["Planned and actual minutes:"] + [
       f"  {d.stage:16} {d.planned:6.1f} {d.actual:6.1f}"
       for d in plan.compare(planned, minutes)
       if d.stage != "verify"
   ]
+  if followed:
+    lines.append(f"What followed a confirmation took {followed:.1f} minutes.")
+  return lines

@@ -94,7 +94,7 @@ def run(
     for generation in range(1, config.rounds + 1):
       parents = breeding.choose_parents(campaign, config, generation, worth)
       children = proposing.make_children(
-          campaign, config, generation, parents, scientists
+          campaign, config, generation, parents, worth, scientists
       )
       race = heats.enter(campaign, rules, race, children, worth)
       _replicate(campaign, children)
@@ -171,5 +171,5 @@ def _conclude(
   for winner in held:
     there = confirming.worth_of(campaign, plan.protocol, worth)
     first = explaining.explain(
-        campaign, by_id[winner], config.explain, there.score, first
+        campaign, by_id[winner], config.explanations, there.score, first
     )

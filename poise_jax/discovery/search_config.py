@@ -62,7 +62,7 @@ class SearchConfig:
     alpha: chance that anything is confirmed that is no better than the root.
     sealed_seeds: seeds scored on the sealed split, of what was confirmed.
     explain: how a confirmed candidate is taken apart, tuned beside the root and
-      trained under hardship.
+      trained under hardship; at `confirm_budget` unless it names another.
     workers: trials run at once; does not change the outcome.
   """
 
@@ -95,7 +95,7 @@ class SearchConfig:
   confirm_seeds: int = 24
   alpha: float = 0.05
   sealed_seeds: int = 4
-  explain: explaining.Plan = explaining.Plan()
+  explain: explaining.Plan = dataclasses.field(default_factory=explaining.Plan)
   workers: int = 2
 
   def checked(self) -> "SearchConfig":
@@ -119,6 +119,8 @@ class SearchConfig:
           "`child_seeds` must not exceed `max_seeds`, got"
           f" {self.child_seeds} and {self.max_seeds}"
       )
+    self.explain.checked()
+    _check_seeds(self)
     if not 0 < self.alpha < 1:
       raise ValueError(f"`alpha` must lie in (0, 1), got {self.alpha}")
     if not 0 < self.noise_sd < math.inf:
@@ -178,7 +180,7 @@ class SearchConfig:
         confirmation.Protocol(
             self.confirm_budget,
             self.base,
-            least_seeds=min(8, self.confirm_seeds),
+            least_seeds=min(LEAST_SEEDS, self.confirm_seeds),
             max_seeds=self.confirm_seeds,
             worthwhile=0.75 * self.noise_sd,
         ),
@@ -188,6 +190,15 @@ class SearchConfig:
         sealed_seeds=self.sealed_seeds,
     )
 
+  @property
+  def explanations(self) -> explaining.Plan:
+    """How what was confirmed is explained, the budget filled in."""
+    budget = self.explain.budget or self.confirm_budget
+    return dataclasses.replace(self.explain, budget=budget)
+
+
+# With fewer, a confirmation of a loss that rarely collapses errs too often.
+LEAST_SEEDS = confirmation.Protocol.least_seeds
 
 _LEAST = {
     "seed": 0,
@@ -215,12 +226,25 @@ def _check_budgets(config: SearchConfig) -> None:
   """Blames the field that names a budget which is none, or twice the same."""
   for field in ("budget", "confirm_budget"):
     _check_named(field, getattr(config, field), _scoring)
+  if config.explain.budget:
+    _check_named("explain.budget", config.explain.budget, _scoring)
   for name in config.rungs:
     _check_named("rungs", name, budgets.named)
   if len({*config.rungs, config.budget}) <= len(config.rungs):
     raise ValueError(
         "`rungs` must be different budgets, and not `budget`, got"
         f" {config.rungs} with {config.budget}"
+    )
+
+
+def _check_seeds(config: SearchConfig) -> None:
+  """Blames seeds of explanations that confirmations may have used."""
+  used = confirmation.Protocol.first_seed
+  used += config.confirm_seeds + config.sealed_seeds
+  if config.explain.first_seed < used:
+    raise ValueError(
+        f"`explain.first_seed` must be at least {used}, above all seeds of"
+        f" confirmations and the sealed split, got {config.explain.first_seed}"
     )
 
 
@@ -259,11 +283,15 @@ def identity(
   for name in ("workers", "agent", "llm"):
     del fields[name]
   fields["objective"] = objectives.to_json(config.objective)
+  fields["explain"] = dataclasses.asdict(config.explanations)
   conditions = laboratories.at(config.home).conditions
   del fields["task"]
   sizes = {
       name: dataclasses.asdict(budgets.named(name))
-      for name in (*config.rungs, config.budget, config.confirm_budget)
+      for name in (
+          *(*config.rungs, config.budget, config.confirm_budget),
+          config.explanations.budget,
+      )
   }
   others: dict[str, Any] = {}
   if asked := choice.identity(config.agent, config.llm):
@@ -271,6 +299,11 @@ def identity(
   if config.second_base:
     other = config.home._replace(base=config.second_base)
     others["second_base_sha256"] = laboratories.at(other).base_sha256
+  if config.explain.bases:
+    others["explain_bases_sha256"] = {
+        base: laboratories.at(config.home._replace(base=base)).base_sha256
+        for base in config.explain.bases
+    }
   return schema.plain(fields) | {
       "base_sha256": conditions["base"],
       "budget_sizes": sizes,

@@ -26,15 +26,39 @@ def test_a_campaign_that_is_not_over_says_nothing(tmp_path, make):
 
 
 def test_nothing_to_confirm(tmp_path, make):
-  (line,) = _told(tmp_path, make, RACE)
+  passed = ("race", "c0ffee-004", {"status": "finished: others promise more"})
+  (line,) = _told(tmp_path, make, passed)
   assert line == "Nothing was expected to beat the root: nothing to confirm."
+
+
+def test_finalists_that_wait(tmp_path, make):
+  """A campaign that runs, or was killed, while it confirms."""
+  assert _told(tmp_path, make, RACE) == ["Finalists are not confirmed yet."]
+
+
+def test_a_second_finalist_waits_unless_one_is_confirmed(tmp_path, make):
+  other = ("race", "c0ffee-006", {"status": "finalist"})
+  lost = _finding("new", "not confirmed", "not confirmed on base b")
+  told = _told(
+      tmp_path, make, RACE, other, ("confirmation", "c0ffee-005", lost)
+  )
+  assert told == [
+      "Finalists are not confirmed yet.",
+      "new: not confirmed on base b.",
+  ]
+  (tmp_path / "a.db").unlink()
+  held = _finding("new", "confirmed", "confirmed on base b: +2")
+  told = _told(
+      tmp_path, make, RACE, other, ("confirmation", "c0ffee-005", held)
+  )
+  assert told == ["new: confirmed on base b: +2."]
 
 
 def test_one_that_did_not_hold(tmp_path, make):
   finding = _finding("new", "not confirmed", "not confirmed on base b")
   told = _told(tmp_path, make, RACE, ("confirmation", "c0ffee-005", finding))
   assert told == [
-      "Nothing beat the root on fresh seeds and problems.",
+      "Nothing was shown to beat the root on fresh seeds and problems.",
       "new: not confirmed on base b.",
   ]
 
@@ -42,7 +66,15 @@ def test_one_that_did_not_hold(tmp_path, make):
 def test_one_that_held_with_all_that_was_asked_of_it(tmp_path, make):
   first = _finding("new", "confirmed", "confirmed on base b: +2")
   second = _finding("new", "not confirmed", "not confirmed on base c: +1")
-  sealed = {"mean": 1.25, "differences": [1.0, 1.5], "breakdown": ""}
+  sealed = {
+      "differences": [1.0, 1.5],
+      "mean": 1.25,
+      "low": -1.93,
+      "high": 4.43,
+      "breakdown": "",
+      "budget": "confirm",
+      "base": "b",
+  }
   told = _told(
       tmp_path,
       make,
@@ -55,5 +87,7 @@ def test_one_that_held_with_all_that_was_asked_of_it(tmp_path, make):
   assert told[0] == "new: confirmed on base b: +2."
   assert "new: not confirmed on base c: +1." in told
   assert "new: The clip is idle." in told
-  sealed_words = "new: +1.25 points over the root on the sealed split, 2 seeds"
-  assert any(line.startswith(sealed_words) for line in told)
+  assert (
+      "new: +1.25 points [-1.93, +4.43] over the root on the sealed split, base"
+      " b, budget confirm, 2 seeds, for the record."
+  ) in told

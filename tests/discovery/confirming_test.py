@@ -57,6 +57,10 @@ def test_one_that_holds_is_confirmed_and_sealed_once(scripted, plain_worth):
   sealed = _stored(campaign, confirming.SEALED)[dapo]
   assert len(sealed["differences"]) == 2
   assert sealed["mean"] == pytest.approx(4.0, abs=0.7)
+  assert sealed["low"] == sealed["high"] == sealed["mean"]  # Equal gaps.
+  assert (sealed["budget"], sealed["base"]) == ("tiny", "embedded")
+  seeds = {seed for _, split, seed in laboratory.runs if split is Split.SEALED}
+  assert seeds == {1006, 1007}  # After all of the confirmation.
   splits = {split for _, split, _ in laboratory.runs}
   assert splits == {Split.CONFIRM, Split.SEALED}
   assert min(seed for *_, seed in laboratory.runs) == 1000
@@ -104,5 +108,44 @@ def test_a_limit_is_that_of_the_root_where_it_is_confirmed(
   dapo = campaign.candidates[1].id
   assert not confirming.confirm(campaign, _plan(), (dapo,), worth)
   data = _stored(campaign, confirming.FIRST)[dapo]
-  # The root breaks it as well, by three points like the candidate.
-  assert data["mean"] == pytest.approx(0.0, abs=0.7)
+  assert data["verdict"] == "not confirmed"
+  assert data["reason"] == "breaks response_length <= 0.7 x root"
+  # It gains, but is at 20 tokens where 14 are allowed, with every seed.
+  assert data["mean"] == pytest.approx(4.0, abs=0.7) and data["low"] > 0
+  six = pytest.approx(-6.0)
+  assert data["constraints"] == {
+      "response_length <= 0.7 x root": {
+          "mean": six,
+          "low": six,
+          "high": six,
+          "margin": 0.0,
+      }
+  }
+  assert "response_length <= 0.7 x root: -6 to spare" in data["claim"]
+
+
+def test_a_limit_at_the_root_is_kept_by_who_is_like_it(scripted, plain_worth):
+  """As long as the root's with each seed; the margin is that of the search."""
+  campaign, _ = scripted(_overall({"dapo": 4.0}), ("grpo", "dapo"))
+  no_longer = objectives.Constraint("response_length", "<=", 1.0, relative=True)
+  worth = dataclasses.replace(
+      plain_worth,
+      objective=objectives.Objective(constraints=(no_longer,)),
+      root={"overall": 50.0, "response_length": 30.0},
+  )
+  dapo = campaign.candidates[1].id
+  assert confirming.confirm(campaign, _plan(), (dapo,), worth) == (dapo,)
+  (slack,) = _stored(campaign, confirming.FIRST)[dapo]["constraints"].values()
+  assert (slack["low"], slack["high"]) == (0.0, 0.0)
+  assert slack["margin"] == pytest.approx(0.6)
+  sealed = _stored(campaign, confirming.SEALED)[dapo]
+  assert sealed["constraints"]["response_length <= 1 x root"]["mean"] == 0.0
+
+
+def test_without_sealed_seeds_nothing_is_sealed(scripted, plain_worth):
+  campaign, laboratory = scripted(_overall({"dapo": 4.0}), ("grpo", "dapo"))
+  dapo = campaign.candidates[1].id
+  plan = _plan(sealed_seeds=0)
+  assert confirming.confirm(campaign, plan, (dapo,), plain_worth) == (dapo,)
+  assert _stored(campaign, confirming.SEALED) == {}
+  assert {split for _, split, _ in laboratory.runs} == {Split.CONFIRM}

@@ -1,14 +1,17 @@
 """Plans: seconds from what was measured, and a fair account afterwards."""
 
+import dataclasses
 import datetime
 
 import pytest
 
-from poise_jax.discovery import outlook, search_config
+from poise_jax.discovery import explaining, outlook, search_config
 from poise_jax.discovery.evidence import plan
 from poise_jax.discovery.trials import budgets
 
 SECOND = datetime.timedelta(seconds=1)
+BASE = "0123456789abcdef"
+CONFIRMS = {"budget": "confirm", "split": "confirm"}
 
 
 def _run(make, index, seed, seconds, **changes):
@@ -58,14 +61,67 @@ def test_what_was_spent_is_told_by_stage(make):
       _run(make, 0, 5, 120),
       _run(make, 9, 0, 120),
       _run(make, 9, 0, 60, budget="quarter"),
-      _run(make, 9, 1000, 240, budget="confirm", split="confirm"),
-      _run(make, 9, 1000, 999, budget="confirm", split="sealed"),
+      _run(make, 9, 1000, 240, **CONFIRMS),
   ]
-  assert outlook.spent(config, candidates, runs) == {
-      "full": 2.0,
-      "quarter": 0.5,
-      plan.CONFIRMATION: 2.0,
-  }
+  further = [
+      _run(make, 9, 1024, 60, budget="confirm", split="sealed"),
+      _run(make, 9, 1000, 60, **CONFIRMS, key={"base": "second"}),
+      _run(make, 9, 1024, 60, **CONFIRMS),
+      _run(make, 9, 2000, 60, budget="explain:confirm"),
+      _run(make, 9, 2100, 60, budget="explain:confirm", split="confirm"),
+  ]
+  planned = {"full": 2.0, "quarter": 0.5, plan.CONFIRMATION: 2.0}
+  assert outlook.spent(config, candidates, runs, BASE) == planned
+  # What follows a confirmation is in no stage of the plan.
+  assert outlook.spent(config, candidates, runs + further, BASE) == (
+      planned | {outlook.FOLLOWED: 2.5}
+  )
+
+
+def test_a_review_tells_what_followed_apart(make, opened):
+  config = search_config.SearchConfig(rounds=1, children=1, root_seeds=1)
+  planned = outlook.make(config, [_run(make, 0, 0, 8)], rehearsals=2)
+  archive = opened("a")
+  archive.add_campaign(make.campaign(config={"base_sha256": BASE}))
+  archive.add_candidate(make.candidate(0, "grpo", role="root"))
+  for run in (
+      _run(make, 0, 1000, 240, **CONFIRMS),
+      _run(make, 0, 2100, 360, budget="explain:confirm", split="confirm"),
+  ):
+    archive.add_evaluation(run)
+  began = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+  *_, total, last = outlook.reviewed(config, planned, archive, "c0ffee", began)
+  assert total.split()[0] == "total" and total.split()[-1] == "2.0"
+  assert last == "What followed a confirmation took 3.0 minutes."
+
+
+def test_what_follows_a_confirmation_is_said_before(make):
+  # 5 s a trial of `quick`, by 16 x 128 x 8 + 3 x 48 x 32 + 3 x 192 = 21568
+  # completions; one of `confirm` takes 32 x 192 x 8 + 3 x 192 x 32 + 3 x 384,
+  # that is 68736, and so 15.93 s.
+  runs = [_run(make, 0, 0, 10)]
+  config = search_config.SearchConfig(second_base="carryless_second")
+  # 48 + 8 + 154 trials of 15.93 s.
+  assert outlook.remarks(config, runs) == [
+      "If something holds: second base up to 48 trials, sealed up to 8 trials,"
+      " explanation up to 154 trials (about 56 minutes)."
+  ]
+  quicker = dataclasses.replace(
+      config,
+      second_base="",
+      confirm_seeds=4,
+      explain=explaining.Plan("quick", settings=0, hard_seeds=0),
+  )
+  few, line = outlook.remarks(quicker, runs)
+  assert few.startswith("Confirmations decide after 4 seeds already")
+  assert few.endswith("likelier than 0.05.")
+  # 8 of 15.93 s and 72 of 5 s.
+  assert line == (
+      "If something holds: sealed up to 8 trials, explanation up to 72 trials"
+      " (about 8 minutes)."
+  )
+  for idle in ({"rounds": 0}, {"finalists": 0}):
+    assert outlook.remarks(dataclasses.replace(config, **idle), runs) == []
 
 
 def test_steps_count_what_is_planned_for():

@@ -1,8 +1,10 @@
 """Configurations: what cannot be run is named before anything is done."""
 
+from absl import flags as absl_flags
+from ml_collections import config_flags
 import pytest
 
-from poise_jax.discovery import search, search_config, steering
+from poise_jax.discovery import explaining, search, search_config, steering
 from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.discovery.trials import trial
 
@@ -47,6 +49,22 @@ def test_workers_are_no_part_of_the_identity(shared, laboratory, tiny_config):
         ({"noise_sd": 0.0}, "`noise_sd` must be positive"),
         ({"finalists": -1}, "`finalists` must be at least 0"),
         (
+            {"explain": explaining.Plan(budget="huge")},
+            "`explain.budget` must be one of .*, got 'huge'",
+        ),
+        (
+            {"explain": explaining.Plan(budget="smoke")},
+            "`explain.budget` must be a budget that scores",
+        ),
+        (
+            {"explain": explaining.Plan(pairs=1)},
+            "`explain.pairs` must be at least 2, got 1",
+        ),
+        (
+            {"confirm_seeds": 997},
+            "`explain.first_seed` must be at least 2001, .* got 2000",
+        ),
+        (
             {"objective": QUICKER},
             "must name .* got train_seconds; .* limit `tokens` or `flops` instead",
         ),
@@ -83,6 +101,63 @@ def test_a_sound_configuration_is_returned():
   assert (plan.protocol.budget, plan.protocol.split) == ("confirm", "confirm")
   assert plan.protocol.first_seed >= 1000 > config.max_seeds
   assert sum(plan.shares) == pytest.approx(1.0) and len(plan.shares) == 2
+
+
+def test_explanations_are_made_where_confirmations_are_unless_told():
+  config = search_config.SearchConfig(confirm_budget="standard")
+  assert config.explanations.budget == "standard"
+  other = config.explain
+  other.budget, other.settings = "quick", 0
+  assert config.checked().explanations == explaining.Plan("quick", settings=0)
+  # Another campaign has a plan of its own.
+  assert search_config.SearchConfig().explain == explaining.Plan()
+
+
+def test_any_field_of_explanations_can_be_set_from_the_command_line():
+  argv = [
+      "program",
+      *("--config.explain.budget=quick", "--config.explain.pairs=12"),
+      *("--config.explain.margin=2.5", "--config.explain.statements=true"),
+      "--config.explain.group_sizes=(2, 4)",
+      "--config.explain.bases=('carryless_second',)",
+  ]
+  flags = absl_flags.FlagValues()
+  config = search_config.SearchConfig()
+  holder = config_flags.DEFINE_config_dataclass(
+      "config", config, flag_values=flags, sys_argv=argv
+  )
+  flags(argv)
+  assert holder.value.checked().explain == explaining.Plan(
+      budget="quick",
+      pairs=12,
+      margin=2.5,
+      statements=True,
+      group_sizes=(2, 4),
+      bases=("carryless_second",),
+  )
+
+
+def test_budget_and_bases_of_explanations_are_part_of_the_identity(
+    shared, laboratory, tiny_config
+):
+  def make(base, budget):
+    if base == "missing":
+      raise FileNotFoundError("no config.json in 'missing'")
+    return laboratory
+
+  plan = explaining.Plan("quick", bases=("other",), hard_seeds=0)
+  told = search_config.identity(
+      tiny_config(explain=plan), trial.Laboratories(make)
+  )
+  assert set(told["budget_sizes"]) == {"tiny", "quick"}
+  assert told["explain_bases_sha256"] == {"other": laboratory.base_sha256}
+  # The budget in full, whether it was named or not.
+  unnamed = search_config.identity(tiny_config(), trial.Laboratories(make))
+  assert unnamed["explain"]["budget"] == "tiny"
+  assert "explain_bases_sha256" not in unnamed
+  with pytest.raises(FileNotFoundError, match="missing"):
+    plan.bases = ("missing",)
+    search_config.identity(tiny_config(explain=plan), trial.Laboratories(make))
 
 
 def test_canaries_and_the_exact_clone_need_one_seed(make):

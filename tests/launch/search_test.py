@@ -119,6 +119,8 @@ def test_a_campaign_from_a_config_file_to_a_leaderboard(finished):
   workdir, stdout, stderr = finished
   plan, board = stdout.split("Budget tiny, search split:\n")
   assert "Minimum detectable effect" in plan
+  assert "Confirmations decide after 2 seeds already" in plan
+  assert "If something holds: sealed up to 2 trials (about" in plan
   header, *rows = board.splitlines()
   with store.Archive.open(workdir / "archive.db", create=False) as archive:
     (campaign,) = archive.campaigns()
@@ -246,6 +248,10 @@ WRONG = {
     "wrong value": (
         ["{config}", "{work}", "--config.child_seeds=9"],
         "`child_seeds` must not exceed `max_seeds`, got 9 and 2",
+    ),
+    "wrong value of explanations": (
+        ["{config}", "{work}", "--config.explain.pairs=1"],
+        "`explain.pairs` must be at least 2, got 1",
     ),
     "no config": (["{work}"], "give --config=FILE, such as experiments/"),
     "no workdir": (["{config}"], "give --workdir=DIR"),

@@ -32,8 +32,8 @@ class Plan:
     fresh_seeds: that nothing was chosen by: the core against the winner, and
       the effects of parts.
     effect_pairs: of them, for each effect; 0 leaves effects out.
-    max_trainings: at most, None for any number; the search for the core leaves enough of them for
-      its comparison on fresh seeds.
+    max_trainings: at most, None for any number; the search for the core leaves
+      enough of them for its comparison on fresh seeds.
   """
 
   rule: non_inferiority.Rule
@@ -353,8 +353,8 @@ def sentences(found: Ablation, margin: float) -> Iterator[str]:
   kept = [e for e in found.effects if e.kept]
   listed = lambda effects: "; ".join(e.words for e in effects) or "nothing"
   yield f"Idle, with every gradient the same without it: {listed(idle)}."
-  yield f"Not needed, within {margin:g} of the winner: {listed(removed)}."
-  yield f"Kept: {listed(kept)}."
+  yield f"Not needed, within {margin:.3g} of the winner: {listed(removed)}."
+  yield f"Kept, for want of that: {listed(kept)}."
   for effect in itertools.chain(kept, removed):
     interval = effect.on_core if effect.kept else effect.on_winner
     if interval is not None:

@@ -257,17 +257,21 @@ def sentences(found: Confounds) -> Iterator[str]:
         f" {_text(step.explained)}, and leaves {_text(step.left)}."
     )
   for name, equal in found.equal.items():
-    yield (
-        f"At equal {name} ({equal.at:.3g}): right answers"
-        f" {equal.child:.3f} against {equal.root:.3f},"
-        f" {_text(equal.level, 3)}."
-    )
+    yield at_equal(name, equal)
   child, root = found.gradient_scale
   if child is not None and root is not None:
     yield (
         f"Gradients before the optimizer are {child:.2g} and {root:.2g} times"
         " as long as GRPO's; Adam undoes a constant factor."
     )
+
+
+def at_equal(cost: str, found: equal_cost.EqualCost) -> str:
+  """What was found at equal cost, for people."""
+  return (
+      f"At equal {cost} ({found.at:.3g}): right answers {found.child:.3f}"
+      f" against {found.root:.3f}, {_text(found.level, 3)}."
+  )
 
 
 def _above(interval: statistics.Interval) -> bool:

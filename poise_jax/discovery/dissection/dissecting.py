@@ -6,6 +6,7 @@ candidate of role "variant", so a search that was cut off goes on where it was.
 
 from collections.abc import Mapping, Sequence
 import functools
+import math
 from typing import Any
 
 from poise_jax.archive import records
@@ -20,7 +21,7 @@ from poise_jax.discovery.dissection import (
 )
 from poise_jax.discovery.proposer import genome as genomes
 from poise_jax.discovery.proposer import mechanisms, rendering
-from poise_jax.evaluation import non_inferiority
+from poise_jax.evaluation import confidence_sequences, non_inferiority
 
 _SPARE = 8  # one trial in so many may be made ahead in vain
 
@@ -37,7 +38,7 @@ def dissect(
 
   Returns:
     What `ablation.run` found, JSON-like, with `core_id`, the candidate that is
-    the core; `variants`, how many were stored; and `sentences`.
+    the core; `variants`, how many were stored; the `margin`; and `sentences`.
   """
   plan = means.plan
   variants = _Variants(means.campaign, winner, first, plan.max_variants)
@@ -64,8 +65,26 @@ def dissect(
       "variants": variants.count,
       "margin": plan.margin,
       "budget": plan.budget,
-      "sentences": list(ablation.sentences(found, plan.margin)),
+      "sentences": [
+          _declared(means, rule),
+          *ablation.sentences(found, plan.margin),
+      ],
   }
+
+
+def _declared(means: explanation.Means, rule: non_inferiority.Rule) -> str:
+  """Where the winner is taken apart, and how fine the comparisons are."""
+  counts = range(2, rule.max_pairs + 1)
+  bound = lambda n: confidence_sequences.boundary(
+      n, rule.alpha, scale=rule.scale
+  )
+  # No loss at all is shown to be below the margin if √n margin / sd >= b_n.
+  finest = max(rule.margin * math.sqrt(n) / bound(n) for n in counts)
+  return (
+      f"Taken apart {means.where}: a part goes if the loss without it is shown"
+      f" to be below {rule.margin:.3g} points, which {rule.max_pairs} pairs can"
+      f" show where their differences have an sd of at most {finest:.2g}."
+  )
 
 
 def _stages(

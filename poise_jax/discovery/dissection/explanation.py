@@ -3,10 +3,18 @@
 Everything is measured at a variation of one budget (`variation`), so that no run
 of an explanation is ever taken for one of the search. Choices are made on seeds
 and problems of the search, effects told from fresh seeds on the CONFIRM split.
+
+What an objective limits relative to the root is judged by one level of the root
+throughout, that of confirmations. It is the right one for fresh seeds at the
+budget of confirmations, without hardship. On the problems of the search, at
+another budget, and where training is made harder or the base policy is another
+one, the root itself would reach another level. There a limit is a little too
+lax or too strict, for winner and root alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 from poise_jax.archive import records
@@ -21,16 +29,21 @@ from poise_jax.tasks import arithmetic
 Score = Callable[[records.Candidate, records.Evaluation], float]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Plan:
   """How a winner is explained; 0, or nothing, leaves a part out.
 
+  Not frozen, for launch scripts to override fields; `checked` validates.
+
   Attributes:
-    budget: name of the budget of all trials.
+    budget: name of the budget of all trials; empty for that of confirmations,
+      which whoever makes campaigns fills in.
     first_seed: of those that choices are made with; fresh ones begin 100 later.
     floor: points that a run counts that broke down: the lowest score there is.
     ablation_trials: most trials of the ablation.
-    margin: points that a smaller program may lose and still be no worse.
+    margin: points that a smaller program may lose and still be no worse; of
+      what was confirmed at most half of the effect, or nothing might be left of
+      it.
     alpha: error probability of the ablation.
     pairs: most pairs of each comparison with the winner.
     effect_pairs: pairs for the effect of each part.
@@ -49,7 +62,7 @@ class Plan:
     bases: other base policies.
   """
 
-  budget: str = "quick"
+  budget: str = ""
   first_seed: int = 2000
   floor: float = 0.0
   ablation_trials: int = 72
@@ -70,27 +83,42 @@ class Plan:
   lengths: tuple[float, ...] = (0.8,)
   bases: tuple[str, ...] = ()
 
-  def __post_init__(self):
+  def checked(self) -> "Plan":
+    """Returns itself, if it can be followed.
+
+    Raises:
+      ValueError: naming the field, as one of `explain` of a campaign.
+    """
     for name, least in _LEAST.items():
       if getattr(self, name) < least:
         raise ValueError(
-            f"`{name}` must be at least {least}, got {getattr(self, name)}"
+            f"`explain.{name}` must be at least {least}, got"
+            f" {getattr(self, name)}"
+        )
+    for name, (low, high) in _RANGES.items():
+      if not all(low <= value <= high for value in getattr(self, name)):
+        raise ValueError(
+            f"`explain.{name}` must lie in [{low:g}, {high:g}], got"
+            f" {getattr(self, name)}"
         )
     for name in ("pairs", "tuning_seeds", "fresh_seeds", "hard_seeds"):
       if getattr(self, name) > _BLOCK:
         raise ValueError(
-            f"`{name}` must be at most {_BLOCK}, or seeds would be used for"
-            f" two things, got {getattr(self, name)}"
+            f"`explain.{name}` must be at most {_BLOCK}, or seeds would be"
+            f" used for two things, got {getattr(self, name)}"
         )
     if self.effect_pairs > self.pairs:
       raise ValueError(
-          f"`effect_pairs` must be at most `pairs`, {self.pairs}, got"
-          f" {self.effect_pairs}"
+          "`explain.effect_pairs` must be at most `explain.pairs`,"
+          f" {self.pairs}, got {self.effect_pairs}"
       )
-    if not 0 < self.margin:
-      raise ValueError(f"`margin` must be above 0, got {self.margin}")
+    if not 0 < self.margin < math.inf:
+      raise ValueError(
+          f"`explain.margin` must be positive and finite, got {self.margin}"
+      )
     if not 0 < self.alpha < 1:
-      raise ValueError(f"`alpha` must lie in (0, 1), got {self.alpha}")
+      raise ValueError(f"`explain.alpha` must lie in (0, 1), got {self.alpha}")
+    return self
 
   @property
   def trials(self) -> int:
@@ -137,6 +165,13 @@ _LEAST = {
     "fresh_seeds": 1,
     "hard_seeds": 0,
 }
+_RANGES = {
+    "false_positive": (0.0, 1.0),
+    "false_negative": (0.0, 1.0),
+    "group_sizes": (2, math.inf),
+    "lags": (0, math.inf),
+    "lengths": (0.01, math.inf),
+}
 
 
 class Means(NamedTuple):
@@ -156,6 +191,11 @@ class Means(NamedTuple):
   def root(self) -> records.Candidate:
     """What winners are compared with."""
     return self.campaign.candidates[0]
+
+  @property
+  def where(self) -> str:
+    """What all that is found depends on, for sentences."""
+    return f"at budget {self.plan.budget}, base {self.campaign.home.base}"
 
   def wanted(
       self,

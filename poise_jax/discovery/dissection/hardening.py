@@ -46,7 +46,11 @@ def harden(
           {"condition": explanation.as_json(c)} | explanation.as_json(s)
           for c, s in measured.items()
       ],
-      "sentences": list(robustness.sentences(found)),
+      "sentences": [
+          f"Trained where it is harder, else {means.where}:"
+          f" {plan.hard_seeds} seeds of each condition.",
+          *robustness.sentences(found),
+      ],
   }
 
 

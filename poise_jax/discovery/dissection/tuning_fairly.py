@@ -1,6 +1,7 @@
 """Tunes a winner and the root alike: `confounds` with the campaign's trials."""
 
 from collections.abc import Mapping, Sequence
+import math
 from typing import Any
 
 from poise_jax.archive import records
@@ -10,8 +11,10 @@ from poise_jax.discovery.dissection import (
     explanation,
     fair_tuning,
 )
+from poise_jax.discovery.evidence import pairing
 from poise_jax.discovery.proposer import constants as knobs
 from poise_jax.discovery.trials import trial
+from poise_jax.discovery.trials import variation as variations
 
 _TINY = 1e-3  # constants below it guard a division
 
@@ -50,32 +53,60 @@ def control(
   return explanation.as_json(found) | {
       "name": winner.name,
       "budget": plan.budget,
-      "sentences": list(confounds.sentences(found)),
+      "sentences": [
+          f"Tuned beside the root {means.where}: {plan.settings} settings of"
+          f" each, compared on {plan.fresh_seeds} fresh seeds.",
+          *confounds.sentences(found),
+      ],
   }
 
 
 def at_equal_seconds(
-    means: explanation.Means, winner: records.Candidate
+    plan: explanation.Plan,
+    base_sha256: str,
+    winner: Sequence[records.Evaluation],
+    root: Sequence[records.Evaluation],
 ) -> equal_cost.EqualCost | None:
   """Winner against root where both have trained for as long by the clock.
 
   Of the untuned runs of `control`, by the clock of the machine that made them;
   to be shown, and never stored. Scoring counts, as it does in both.
 
+  Args:
+    plan: that `control` followed.
+    base_sha256: of the base policy of the search.
+    winner: all its stored runs.
+    root: likewise.
+
   Returns:
-    None if curves do not say.
+    None if curves do not say, or the runs are not there.
   """
-  wanted = _as_they_are(means, winner)
-  runs = means.measured(wanted)
-  stored = means.campaign.measure(wanted)
-  timed = [
-      equal_cost.Run(
-          *(run.score, run.diverged, run.curve),
-          (record.finished_at - record.started_at).total_seconds(),
-      )
-      for run, record in zip(runs, stored, strict=True)
+  name = variations.Variation(plan.budget).name
+  children, roots = (
+      {
+          run.seed: _timed(run)
+          for run in runs
+          if (run.budget, run.split) == (name, "confirm")
+          and pairing.base_of(run) == base_sha256
+      }
+      for runs in (winner, root)
+  )
+  seeds = [
+      seed
+      for seed in plan.fresh(plan.fresh_seeds)
+      if seed in children and seed in roots
   ]
-  return equal_cost.compare(timed[::2], timed[1::2], equal_cost.seconds)
+  return equal_cost.compare(
+      [children[seed] for seed in seeds],
+      [roots[seed] for seed in seeds],
+      equal_cost.seconds,
+  )
+
+
+def _timed(run: records.Evaluation) -> equal_cost.Run:
+  """A stored run with its clock; curves are compared, so it has no score."""
+  taken = (run.finished_at - run.started_at).total_seconds()
+  return equal_cost.Run(math.nan, run.reason, run.curve, taken)
 
 
 def _as_they_are(

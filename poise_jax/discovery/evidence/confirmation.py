@@ -6,9 +6,20 @@ by seed, beside the root. The paired differences make a confidence sequence
 (`evaluation.confidence_sequences`, exact for Gaussian differences of unknown
 variance), so the test may stop at any seed:
 
-    confirmed       the lower end lies above 0
+    confirmed       the lower end lies above 0, and every constraint is kept
     contradicted    the upper end lies below 0
-    not_confirmed   no more hope, or no more seeds
+    not_confirmed   a constraint is broken, no more hope, or no more seeds
+
+A constraint's slack is by how much a run keeps it, in the metric's own unit,
+and has a confidence sequence of its own. It is kept if the lower end is at
+least minus its margin (0 for most), broken if the upper end lies below 0. No
+gain makes up for it: confirmed is only who passes every test, each at the
+whole level. Who is not better, or breaks a limit, has to deceive at least the
+one test that is about it, so the error is at most the level however many
+tests there are (an intersection-union test, "Bioequivalence trials,
+intersection-union tests and equivalence confidence sets", Berger and Hsu 1996,
+https://doi.org/10.1214/ss/1032280304). A slack that is the same for each seed,
+such as that of an exact metric, has ends that are equal to it: 0 is kept.
 
 The effect that is reported comes from these seeds alone. It is the interval
 that is honest: a test that stops when it is convinced stops on a high, and the
@@ -19,9 +30,10 @@ base is a second claim, with an error rate of its own, and asked of confirmed
 candidates only. The sealed split is for `sealed_due`: confirmed ones, once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import enum
+import types
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +94,39 @@ class Verdict(enum.StrEnum):
   CONTRADICTED = "contradicted"
 
 
+class Slack(NamedTuple):
+  """By how much a constraint is kept, in its metric's own unit.
+
+  Attributes:
+    mean: over the seeds, None without any; below 0 is a miss.
+    low: lower end, as that of a `Finding`.
+    high: upper end.
+    margin: miss that the test tolerates, fixed before the first seed.
+  """
+
+  mean: float | None
+  low: float | None
+  high: float | None
+  margin: float = 0.0
+
+  @property
+  def kept(self) -> bool:
+    """Whether it is shown to be kept, but for the margin."""
+    return self.low is not None and self.low >= -self.margin
+
+  @property
+  def broken(self) -> bool:
+    """Whether it is shown to be missed."""
+    return self.high is not None and self.high < 0
+
+  def __str__(self) -> str:
+    margin = f", margin {self.margin:.3g}" if self.margin else ""
+    if self.mean is None or self.low is None or self.high is None:
+      return f"no interval{margin}"
+    ends = f"[{self.low:+.3g}, {self.high:+.3g}]"
+    return f"{self.mean:+.3g} to spare {ends}{margin}"
+
+
 class Finding(NamedTuple):
   """The outcome of a confirmation.
 
@@ -97,6 +142,7 @@ class Finding(NamedTuple):
     budget: the claim holds for this budget.
     base: the claim holds for this base policy.
     split: scored.
+    constraints: name -> by how much it is kept.
   """
 
   verdict: Verdict
@@ -109,6 +155,7 @@ class Finding(NamedTuple):
   budget: str
   base: str
   split: str
+  constraints: Mapping[str, Slack] = types.MappingProxyType({})
 
   @property
   def claim(self) -> str:
@@ -121,6 +168,7 @@ class Finding(NamedTuple):
         f"{self.verdict} on base {self.base} with budget {self.budget}, split"
         f" {self.split}: {effect} over the root, {self.seeds} fresh seeds, each"
         f" end wrong with probability at most {self.level:.3g}"
+        + "".join(f"; {k}: {slack}" for k, slack in self.constraints.items())
     )
 
 
@@ -129,6 +177,8 @@ def judge(
     differences: Sequence[float],
     *,
     level: float,
+    slacks: Mapping[str, Sequence[float]] = types.MappingProxyType({}),
+    margins: Mapping[str, float] = types.MappingProxyType({}),
     breakdown: str = "",
 ) -> Finding:
   """The verdict on the seeds so far.
@@ -138,6 +188,8 @@ def judge(
     differences: candidate minus root by seed, from `first_seed` on, without
       gaps.
     level: of this confirmation, from `spending`.
+    slacks: by constraint and seed, of the same seeds.
+    margins: by constraint, 0 for those without; fixed before the first seed.
     breakdown: kind of break-down of a run of the candidate, empty if none. A
       loss that breaks down is not better, whatever its other seeds show.
 
@@ -145,25 +197,34 @@ def judge(
     The finding; pending if `next_seed` is to be run.
 
   Raises:
-    ValueError: if a difference is not finite.
+    ValueError: if a difference or slack is not finite, or slacks are of
+      other seeds.
   """
-  values = np.asarray(differences, float)
-  if not np.isfinite(values).all():
-    raise ValueError(f"`differences` must be finite, got {differences}")
+  values = _finite("differences", differences)
+  constraints = {
+      name: _slack(protocol, own, len(values), level, margins.get(name, 0.0))
+      for name, own in slacks.items()
+  }
+  broken = [name for name, slack in constraints.items() if slack.broken]
+  doubtful = [name for name, slack in constraints.items() if not slack.kept]
   count = len(values)
   low, high = _ends(protocol, values, level)
   _, hope = _ends(protocol, values, protocol.give_up)
   if breakdown:
     verdict, reason = Verdict.NOT_CONFIRMED, f"a run broke down: {breakdown}"
-  elif low > 0:
+  elif low > 0 and not broken and not doubtful:
     verdict, reason = Verdict.CONFIRMED, "the lower end lies above 0"
   elif high < 0:
     verdict, reason = Verdict.CONTRADICTED, "the upper end lies below 0"
-  elif hope < protocol.worthwhile:
+  elif broken:
+    verdict, reason = Verdict.NOT_CONFIRMED, f"breaks {', '.join(broken)}"
+  elif low <= 0 and hope < protocol.worthwhile:
     verdict = Verdict.NOT_CONFIRMED
     reason = f"an effect of {protocol.worthwhile:g} is ruled out"
   elif count >= protocol.max_seeds:
     verdict, reason = Verdict.NOT_CONFIRMED, "all seeds are used"
+    if low > 0:
+      reason += f", without showing that it keeps {', '.join(doubtful)}"
   else:
     verdict, reason = Verdict.PENDING, "more seeds are needed"
   return Finding(
@@ -177,6 +238,36 @@ def judge(
       budget=protocol.budget,
       base=protocol.base,
       split=protocol.split,
+      constraints=constraints,
+  )
+
+
+def _finite(name: str, values: Sequence[float]) -> np.ndarray:
+  found = np.asarray(values, float)
+  if not np.isfinite(found).all():
+    raise ValueError(f"`{name}` must be finite, got {values}")
+  return found
+
+
+def _slack(
+    protocol: Protocol,
+    slacks: Sequence[float],
+    count: int,
+    level: float,
+    margin: float,
+) -> Slack:
+  values = _finite("slacks", slacks)
+  if len(values) != count:
+    raise ValueError(
+        "`slacks` must be of the seeds of the differences, got"
+        f" {len(values)} of them with {count}"
+    )
+  low, high = _ends(protocol, values, level)
+  return Slack(
+      mean=float(values.mean()) if count else None,
+      low=low if np.isfinite(low) else None,
+      high=high if np.isfinite(high) else None,
+      margin=margin,
   )
 
 
@@ -206,9 +297,22 @@ def next_seeds(protocol: Protocol, finding: Finding) -> tuple[int, ...]:
   return tuple(protocol.first_seed + i for i in range(finding.seeds, upto))
 
 
-# Runs a candidate and the root with the seeds given, and returns the
-# differences by seed, and the kind of break-down if the candidate broke down.
-Run = Callable[[str, tuple[int, ...]], tuple[Sequence[float], str]]
+class Measured(NamedTuple):
+  """What runs of a candidate beside the root show.
+
+  Attributes:
+    differences: candidate minus root by seed, none where it broke down.
+    slacks: of each constraint by seed.
+    breakdown: kind of break-down of the candidate, empty if none.
+  """
+
+  differences: Sequence[float]
+  slacks: Mapping[str, Sequence[float]] = types.MappingProxyType({})
+  breakdown: str = ""
+
+
+# Runs a candidate and the root with the seeds given.
+Run = Callable[[str, tuple[int, ...]], Measured]
 
 
 def confirm(
@@ -218,6 +322,7 @@ def confirm(
     alpha: float,
     shares: Sequence[float],
     run: Run,
+    margins: Mapping[str, float] = types.MappingProxyType({}),
     enough: int = 1,
 ) -> dict[str, Finding]:
   """Confirms the finalists one after the other, each to its verdict.
@@ -228,6 +333,7 @@ def confirm(
     alpha: error probability of the campaign.
     shares: of alpha, planned before; see `spending`.
     run: measures.
+    margins: of constraints, see `judge`.
     enough: confirmations after which nobody else is tested.
 
   Returns:
@@ -240,11 +346,21 @@ def confirm(
       break
     level = spending.ledger(alpha, shares, confirmed)[-1].level
     differences: list[float] = []
+    slacks: dict[str, list[float]] = {}
     finding = judge(protocol, differences, level=level)
     while seeds := next_seeds(protocol, finding):
-      more, breakdown = run(name, seeds)
-      differences += more
-      finding = judge(protocol, differences, level=level, breakdown=breakdown)
+      more = run(name, seeds)
+      differences += more.differences
+      for constraint, own in more.slacks.items():
+        slacks.setdefault(constraint, []).extend(own)
+      finding = judge(
+          protocol,
+          differences,
+          level=level,
+          slacks=slacks,
+          margins=margins,
+          breakdown=more.breakdown,
+      )
     findings[name] = finding
   return findings
 

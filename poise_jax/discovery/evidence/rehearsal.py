@@ -159,9 +159,8 @@ def rehearse(
   race = racing.advance(rules, race_lib.close(race), measure)
 
   gaps = fresh - fresh[0]
-  run = lambda name, seeds: (
-      [float(gaps[int(name), s - protocol.first_seed]) for s in seeds],
-      "",
+  run = lambda name, seeds: confirmation.Measured(
+      [float(gaps[int(name), s - protocol.first_seed]) for s in seeds]
   )
   chosen = racing.finalists(rules, race)
   findings = confirmation.confirm(
@@ -249,9 +248,8 @@ def fixed_design(
   gains = (scores[1:] - scores[0]).mean(1)
   order = np.argsort(-gains, kind="stable")[:finalists]
   gaps = fresh[1:] - fresh[0]
-  run = lambda name, wanted: (
-      [float(gaps[int(name), s - protocol.first_seed]) for s in wanted],
-      "",
+  run = lambda name, wanted: confirmation.Measured(
+      [float(gaps[int(name), s - protocol.first_seed]) for s in wanted]
   )
   findings = confirmation.confirm(
       protocol,

@@ -96,7 +96,8 @@ class Constraint:
     op: `<=` for at most, `>=` for at least.
     bound: the limit in the metric's own unit; or, if relative, as a multiple
       of the root's value: 0.7 with `<=` is at least 30 % less than the root,
-      1.0 with `>=` no less than it, 0.98 leaves a margin of 2 %.
+      1.0 with `>=` no less than it, 0.98 leaves a margin of 2 %. How 1.0 is
+      tested: see `slacks.margins`.
     relative: whether the bound is relative to the root.
   """
 
@@ -127,6 +128,14 @@ class Constraint:
       return self.bound
     own = _value(root_metrics, self.metric, "root_metrics")
     return own + (self.bound - 1) * abs(own)
+
+  def slack(self, metrics: Metrics, root_metrics: Metrics) -> float:
+    """By how much it is kept, in the metric's own unit; below 0 if broken."""
+    own = _value(metrics, self.metric, "metrics")
+    slack = own - self.limit(root_metrics)
+    slack = slack if self.op == ">=" else -slack
+    # What is equal but for rounding is kept.
+    return 0.0 if abs(slack) <= 1e-9 * max(abs(own), 1e-9) else slack
 
   def __str__(self) -> str:
     unit = " x root" if self.relative else ""
@@ -251,7 +260,8 @@ def violations(
 
   Means are taken as they are. By how much one is broken is graded, so that a
   search need not treat a miss by noise as a wall; whether a confirmed
-  candidate is feasible is for a test with intervals to say.
+  candidate is feasible is for a test with intervals to say: see the
+  module `slacks`.
 
   Args:
     objective: only its constraints count here.
@@ -261,13 +271,10 @@ def violations(
   """
   broken = []
   for constraint in objective.constraints:
-    own = _value(metrics, constraint.metric, "metrics")
-    over = own - constraint.limit(root_metrics)
-    over = over if constraint.op == "<=" else -over
-    # What is equal but for rounding is kept.
-    if over > 1e-9 * max(abs(own), 1e-9):
+    slack = constraint.slack(metrics, root_metrics)
+    if slack < 0:
       unit = _scale(constraint.metric, root_metrics, scale_of)
-      broken.append(Violation(constraint, float(over / unit)))
+      broken.append(Violation(constraint, float(-slack / unit)))
   return tuple(broken)
 
 

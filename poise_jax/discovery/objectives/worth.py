@@ -7,7 +7,7 @@ import numpy as np
 
 from poise_jax.archive import records
 from poise_jax.discovery.objectives import objective as objectives
-from poise_jax.discovery.objectives import units
+from poise_jax.discovery.objectives import slacks, units
 from poise_jax.tasks import arithmetic
 
 
@@ -44,13 +44,15 @@ class Worth:
   def score(
       self, candidate: records.Candidate, run: records.Evaluation
   ) -> float:
-    """U of one run, in points of Overall.
+    """U of one run, in points of Overall, for a search to go by.
 
-    A gain cannot buy a broken constraint: where one is broken, at most the
-    root's U is left, less what it is broken by.
+    Where a constraint is broken, at most the root's U is left, less what it is
+    broken by. Cheap, and no ground for a claim: by its noise a run now breaks
+    a limit and now keeps it, and the mean over runs can rise although the
+    limit is broken on average. Claims test `gain` and `slacks` each.
     """
     own = of_run(candidate, run)
-    gain = objectives.utility(self.objective, own, self.root, self.scales)
+    gain = self.gain(candidate, run)
     broken = objectives.violations(self.objective, own, self.root, self.scales)
     if not broken:
       return gain
@@ -58,6 +60,30 @@ class Worth:
         self.objective, self.root, self.root, self.scales
     )
     return min(gain, level) - sum(violation.points for violation in broken)
+
+  def gain(
+      self, candidate: records.Candidate, run: records.Evaluation
+  ) -> float:
+    """U of one run by the terms alone, whatever it breaks."""
+    own = of_run(candidate, run)
+    return objectives.utility(self.objective, own, self.root, self.scales)
+
+  def slacks(
+      self,
+      candidate: records.Candidate,
+      run: records.Evaluation,
+      root: records.Candidate,
+      beside: records.Evaluation,
+  ) -> Mapping[str, float]:
+    """By how much a run keeps each constraint, by the root's run beside it."""
+    return slacks.of(
+        self.objective, of_run(candidate, run), of_run(root, beside)
+    )
+
+  @property
+  def margins(self) -> Mapping[str, float]:
+    """By how much constraints may be missed; see `slacks.margins`."""
+    return slacks.margins(self.objective, self.root)
 
 
 def of_run(

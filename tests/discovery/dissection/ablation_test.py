@@ -215,7 +215,7 @@ def test_words():
   assert told[:3] == [
       "Idle, with every gradient the same without it: part x.",
       "Not needed, within 1 of the winner: part b.",
-      "Kept: part a.",
+      "Kept, for want of that: part a.",
   ]
   assert told[3].startswith("part a: +") and told[3].endswith("supported.")
   assert told[4].startswith("part b: ") and told[4].endswith("unsupported.")

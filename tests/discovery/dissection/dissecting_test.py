@@ -98,6 +98,11 @@ def test_a_planted_inert_term_goes_and_what_acts_is_judged(campaigns, admitted):
   assert bonus["on_winner"]["low"] < bonus["on_winner"]["high"]
   assert "batch.lengths" not in found["core"]
   assert "unread" not in found["core"]
+  assert found["margin"] == 1000.0
+  assert found["sentences"][0].startswith(
+      "Taken apart at budget tiny, base embedded: a part goes if the loss"
+      " without it is shown to be below 1e+03 points, which 4 pairs can show"
+  )
   assert found["confirmed"]["verdict"] == "not worse"
   assert len(found["confirmed"]["differences"]) == 4
   core = next(c for c in campaign.candidates if c.id == found["core_id"])

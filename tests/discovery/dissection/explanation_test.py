@@ -29,14 +29,24 @@ def test_trials_are_counted_by_hand():
         ({"settings": -1}, "`settings` must be at least 0, got -1"),
         ({"pairs": 1}, "`pairs` must be at least 2, got 1"),
         ({"fresh_seeds": 101}, "`fresh_seeds` must be at most 100"),
-        ({"effect_pairs": 9}, "`effect_pairs` must be at most `pairs`, 8"),
-        ({"margin": 0.0}, "`margin` must be above 0"),
+        ({"effect_pairs": 9}, "`effect_pairs` must be at most .*pairs`, 8"),
+        ({"margin": 0.0}, "`margin` must be positive"),
+        ({"margin": float("inf")}, "`margin` must be positive"),
         ({"alpha": 1.0}, "`alpha` must lie in"),
+        ({"false_negative": (0.1, 1.5)}, r"`false_negative` must .* \[0, 1\]"),
+        ({"group_sizes": (1,)}, r"`group_sizes` must lie in \[2, inf\]"),
+        ({"lags": (-1,)}, "`lags` must lie in"),
+        ({"lengths": (0.0,)}, "`lengths` must lie in"),
     ],
 )
 def test_plans_without_meaning_are_refused(changes, words):
-  with pytest.raises(ValueError, match=words):
-    explanation.Plan(**changes)
+  with pytest.raises(ValueError, match=words.replace("`", "`explain.", 1)):
+    explanation.Plan(**changes).checked()
+
+
+def test_a_sound_plan_is_returned():
+  plan = explanation.Plan()
+  assert plan.checked() is plan
 
 
 def test_seeds_are_for_one_thing():
@@ -64,12 +74,13 @@ def run(make):
 
 def _means(run, **changes):
   score = lambda candidate, run: run.metrics["overall"] + candidate.index
-  plan = explanation.Plan(**changes)
+  plan = explanation.Plan(budget="quick", **changes)
   return explanation.Means(Remembering(run), score, plan)
 
 
 def test_trials_are_those_of_a_variation(run, make):
   means = _means(run, first_seed=50)
+  assert means.where == "at budget quick, base mine"
   candidate = make.candidate(2, "better", [0])
   chosen = means.wanted(candidate, 149, lag=2)
   assert chosen.setting == trial.Setting(

@@ -101,7 +101,8 @@ def test_conditions_are_trained_in_and_scores_compared(pair):
   area = (score(usual, winner) + score(hard, winner)) / 4
   assert lag["child"] == pytest.approx(area)
   assert lag["area"]["low"] <= lag["area"]["mean"] <= lag["area"]["high"]
-  assert len(found["sentences"]) == 2
+  header, *told = found["sentences"]
+  assert "at budget tiny, base embedded: 2 seeds" in header and len(told) == 2
   again = hardening.harden(means, winner)
   assert again == found
   more = dataclasses.replace(plan, lags=())

@@ -1,6 +1,7 @@
 """Winner and root tuned alike, by real trials."""
 
 import dataclasses
+import datetime
 
 import pytest
 
@@ -74,7 +75,12 @@ def test_both_get_the_same_settings_and_fresh_seeds(pair):
   assert records.canonical_json(found)
   assert tuning_fairly.control(means, winner) == found
   assert len(campaign.archive.evaluations(campaign.id)) == len(runs)
-  seconds = tuning_fairly.at_equal_seconds(means, winner)
+  own, roots = (
+      campaign.archive.evaluations(campaign.id, who.id)
+      for who in (winner, root)
+  )
+  base = runs[0].key["base"]
+  seconds = tuning_fairly.at_equal_seconds(PLAN, base, own, roots)
   assert seconds.at > 0 and seconds.pairs == 2
 
 
@@ -96,3 +102,35 @@ def test_a_single_setting_leaves_nothing_to_choose(pair):
   ]
   assert found["untuned"]["mean"] == pytest.approx(sum(gaps) / 2)
   assert found["gradient_scale"][1] == pytest.approx(1.0)
+  assert found["sentences"][0] == (
+      "Tuned beside the root at budget tiny, base embedded: 1 settings of each,"
+      " compared on 2 fresh seeds."
+  )
+
+
+def test_equal_seconds_are_read_off_untuned_runs_at_home(make):
+  def run(index, seed, seconds, rights, **changes):
+    values = {
+        "budget": "explain:tiny",
+        "split": "confirm",
+        "curve": {"rewards/correct/mean": rights},
+    }
+    made = make.evaluation(index, seed, 50.0, **(values | changes))
+    taken = datetime.timedelta(seconds=seconds)
+    return dataclasses.replace(made, finished_at=made.started_at + taken)
+
+  base = "0123456789abcdef"
+  slow = [run(1, seed, 8.0, [0.2, 0.4, 0.6, 0.8]) for seed in (2100, 2101)]
+  quick = [run(0, seed, 4.0, [0.1, 0.2, 0.3, 0.4]) for seed in (2100, 2101)]
+  others = [
+      run(0, 2102, 1.0, [1.0]),  # not asked for
+      run(0, 2101, 1.0, [1.0], budget="explain:tiny rate=2.0"),
+      run(0, 2101, 1.0, [1.0], split="search"),
+      run(0, 2101, 1.0, [1.0], key={"base": "another"}),
+  ]
+  found = tuning_fairly.at_equal_seconds(PLAN, base, slow, quick + others)
+  # After 4 s the slow one is at its second step of four, the quick one done.
+  assert (found.at, found.pairs) == (4.0, 2)
+  assert found.child == pytest.approx(0.4)
+  assert found.root == pytest.approx(0.4)
+  assert tuning_fairly.at_equal_seconds(PLAN, base, slow, others) is None

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from poise_jax.discovery.evidence import confirmation
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import slacks as slacks_lib
 from poise_jax.evaluation import confidence_sequences
 
 PROTOCOL = confirmation.Protocol("confirm", "embedded", max_seeds=12)
@@ -95,7 +97,7 @@ def _runner(differences, calls):
   def run(name, seeds):
     calls.append((name, seeds))
     values = differences[name]
-    return [values[s - 1000] for s in seeds], ""
+    return confirmation.Measured([values[s - 1000] for s in seeds])
 
   return run
 
@@ -173,3 +175,137 @@ def test_the_level_holds_although_it_may_stop_at_any_seed():
     confirmed += found["a"].verdict is Verdict.CONFIRMED
   assert confirmed / 400 <= 0.1
   assert confirmed > 2
+
+
+def _judged(gains, slacks, **options):
+  found = confirmation.judge(
+      PROTOCOL, gains, level=0.05, slacks={"kl <= 1": slacks}, **options
+  )
+  return found, found.constraints["kl <= 1"]
+
+
+def test_a_gain_has_to_keep_every_constraint():
+  kept, slack = _judged(CLEAR, CLEAR)
+  assert kept.verdict is Verdict.CONFIRMED
+  # By the same numbers, the same ends.
+  assert (slack.mean, slack.low, slack.high) == (kept.mean, kept.low, kept.high)
+  assert slack.kept and not slack.broken
+  assert "; kl <= 1: +3 to spare [+" in kept.claim
+
+  broken, slack = _judged(CLEAR, [-x for x in CLEAR])
+  assert broken.verdict is Verdict.NOT_CONFIRMED
+  assert broken.reason == "breaks kl <= 1"
+  assert slack.broken and "; kl <= 1: -3 to spare [-" in broken.claim
+
+  open_, slack = _judged(CLEAR, [1.0, -1.0] * 4)
+  assert open_.verdict is Verdict.PENDING
+  assert not slack.kept and not slack.broken
+  used, _ = _judged(CLEAR + [3.0] * 4, [1.0, -1.0] * 6)
+  assert used.verdict is Verdict.NOT_CONFIRMED
+  assert used.reason == (
+      "all seeds are used, without showing that it keeps kl <= 1"
+  )
+
+
+def test_a_certain_gain_is_not_given_up_for_being_small():
+  """While it is open whether a constraint is kept."""
+  protocol = dataclasses.replace(PROTOCOL, worthwhile=5.0)
+  slacks = {"kl <= 1": [1.0, -1.0] * 4}
+  found = confirmation.judge(protocol, CLEAR, level=0.05, slacks=slacks)
+  assert found.verdict is Verdict.PENDING
+  alone = confirmation.judge(
+      protocol, [0.1, -0.1] * 4, level=0.05, slacks=slacks
+  )
+  assert alone.reason == "an effect of 5 is ruled out"
+
+
+@pytest.mark.parametrize(
+    "slack, verdict",
+    [
+        (0.0, Verdict.CONFIRMED),
+        (0.1, Verdict.CONFIRMED),
+        (-0.1, Verdict.NOT_CONFIRMED),
+    ],
+)
+def test_what_never_varies_is_certain(slack, verdict):
+  found, of_it = _judged(CLEAR, [slack] * 8)
+  assert found.verdict is verdict
+  assert of_it[:3] == (slack, slack, slack)
+
+
+def test_a_margin_is_tolerated_and_said_unless_a_miss_is_certain():
+  near = [0.1, -0.1] * 4
+  assert _judged(CLEAR, near)[0].verdict is Verdict.PENDING
+  found, _ = _judged(CLEAR, near, margins={"kl <= 1": 0.5})
+  assert found.verdict is Verdict.CONFIRMED
+  assert found.claim.endswith("], margin 0.5")
+  missed, slack = _judged(
+      CLEAR, [x - 0.3 for x in near], margins={"kl <= 1": 0.5}
+  )
+  assert slack.kept and slack.broken
+  assert missed.reason == "breaks kl <= 1"
+
+
+def test_slacks_are_finite_and_of_the_same_seeds():
+  with pytest.raises(ValueError, match="`slacks` must be of the seeds of the"):
+    _judged(CLEAR, CLEAR[1:])
+  with pytest.raises(ValueError, match="`slacks` must be finite"):
+    _judged(CLEAR, [float("inf")] * 8)
+
+
+SHORT = objectives.Objective(
+    (objectives.Term("response_length", "min"),),
+    (objectives.Constraint("overall", ">=", 0.98, relative=True),),
+)
+
+
+def _shares_confirmed(lost, level, campaigns, **changes):
+  """Of candidates 8 tokens shorter at so many points, beside 50 and 40."""
+  protocol = dataclasses.replace(PROTOCOL, **changes)
+  rng = np.random.default_rng(7)
+
+  def drawn(overall, length, luck):
+    found = np.array([overall, length]) + np.array([2.5, 0.5]) * luck
+    return dict(zip(("overall", "response_length"), found, strict=True))
+
+  def pair():
+    """A candidate and the root with one seed; half the variance is shared."""
+    shared, own, other = rng.normal(size=(3, 2)) * np.sqrt(0.5)
+    ours = drawn(50.0 - lost, 32.0, shared + own)
+    return ours, drawn(50.0, 40.0, shared + other)
+
+  def run(name, seeds):
+    pairs = [pair() for _ in seeds]
+    # What the noise makes of it: 8 tokens are 40 points.
+    worth = lambda one: objectives.utility(
+        SHORT,
+        one,
+        {"overall": 50.0, "response_length": 40.0},
+        {"response_length": 0.2},
+    )
+    spare = [slacks_lib.of(SHORT, *both) for both in pairs]
+    return confirmation.Measured(
+        [worth(own) - worth(root) for own, root in pairs],
+        {name: [one[name] for one in spare] for name in spare[0]},
+    )
+
+  confirmed = 0
+  for _ in range(campaigns):
+    (found,) = confirmation.confirm(
+        protocol, ["a"], alpha=level, shares=(1.0,), run=run
+    ).values()
+    confirmed += found.verdict is Verdict.CONFIRMED
+  return confirmed / campaigns
+
+
+def test_a_gain_cannot_buy_a_broken_constraint():
+  """Two points are lost where one may be; and exactly the one."""
+  looks = {"max_seeds": 24, "at_once": 8}
+  assert _shares_confirmed(2.0, 0.05, 300, **looks) <= 0.05
+  assert 0 < _shares_confirmed(1.0, 0.2, 200, **looks) <= 0.2
+
+
+def test_what_is_shorter_and_loses_nothing_is_confirmed():
+  """A margin of 0.4 sd takes many seeds: measured 1.00; in 24 seeds 0.26."""
+  many = {"max_seeds": 160, "at_once": 8}
+  assert _shares_confirmed(0.0, 0.05, 100, **many) >= 0.9

@@ -1,4 +1,4 @@
-"""What a run is worth: gains count, and cannot buy a broken constraint."""
+"""What a run is worth: to a search, and to claims about it."""
 
 import pytest
 
@@ -53,6 +53,18 @@ def test_a_shorter_answer_counts_only_if_nothing_is_lost(make):
   # Three points of Overall are missing, whatever was gained.
   assert score(cheaper) == pytest.approx(37.0)
   assert score(longer) == pytest.approx(35.0 - 3.0)
+
+
+def test_claims_see_gain_and_slack_apart(make):
+  candidate = make.candidate(0, "a")
+  runs = _runs(make, (38.0, 16.0), (42.0, 24.0))
+  worth = worths.appraise(SHORT, [(candidate, runs)])
+  cheaper, beside = _runs(make, (37.0, 2.0), (39.0, 20.0))
+  # 18 tokens less at two for a point, and two points below the run beside it.
+  assert worth.gain(candidate, cheaper) == pytest.approx(40.0 + 9.0)
+  found = worth.slacks(candidate, cheaper, candidate, beside)
+  assert found == {"overall >= 1 x root": pytest.approx(-2.0)}
+  assert worth.margins == {"overall >= 1 x root": pytest.approx(0.8)}
 
 
 def test_limits_are_relative_to_the_root_where_the_runs_were_made(make):
