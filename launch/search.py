@@ -37,6 +37,7 @@ from poise_jax.discovery import (
 from poise_jax.discovery.agents import choice
 from poise_jax.discovery.evidence import plan
 from poise_jax.discovery.llm import exchange
+from poise_jax.discovery.proposer import grammar
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the archive is kept.")
@@ -149,6 +150,8 @@ def main(argv: Sequence[str]) -> None:
   except (flags.Error, store.ArchiveError, jail.JailError) as error:
     fail(str(error))
   except (exchange.LlmError, canaries.CanaryError) as error:
+    fail(str(error))
+  except grammar.ExhaustedError as error:
     fail(str(error))
   except (ValueError, OSError) as error:
     fail(str(error))

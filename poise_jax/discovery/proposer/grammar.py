@@ -88,6 +88,10 @@ class Proposal:
   mechanisms: Mapping[str, Any]
 
 
+class ExhaustedError(RuntimeError):
+  """Nothing was found that has not been proposed before."""
+
+
 def propose(
     rng: np.random.Generator,
     parents: Sequence[Parent],
@@ -121,7 +125,7 @@ def propose(
 
   Raises:
     ValueError: if there is no parent.
-    RuntimeError: if nothing unseen was found.
+    ExhaustedError: if nothing unseen was found.
   """
   if not parents:
     raise ValueError("`parents` must hold at least one parent, got none")
@@ -172,7 +176,7 @@ def _tuned(
     proposal = _proposal(genome, parents[:1], operator="tune", index=index)
     if _is_new(proposal, refused):
       return proposal
-  raise RuntimeError(
+  raise ExhaustedError(
       f"no unseen candidate in {_TUNING_DRAWS} draws from parents"
       f" {[p.id for p in parents]} with {len(refused)} refused; choose other"
       " parents"
