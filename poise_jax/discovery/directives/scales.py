@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from poise_jax.discovery.directives import lexicon, words
 from poise_jax.discovery.directives import sets as sets_lib
 from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import slacks
 
 # Means of a few seeds differ by chance: a limit at the root's own value would
 # refuse half of the candidates that are as good.
-MARGIN = 0.02
+MARGIN = slacks.MARGIN
 # Entropy that collapses loses most of itself; KL that explodes multiplies.
 COLLAPSE, EXPLOSION = 0.5, 2.0
 
