@@ -20,6 +20,13 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of sampling.", 0)
 _TEMPLATE = flags.DEFINE_string(
     "template", "qwen_math", "qwen_math, r1, none, tokenizer, or a .jinja file."
 )
+_STOP = flags.DEFINE_list(
+    "stop",
+    None,
+    "Tokens that end a completion, besides those that the policy names; if not"
+    " given, <|im_end|> with qwen_math where the policy has it; --stop= for"
+    " none.",
+)
 _MAX_TOKENS = flags.DEFINE_integer(
     "max_tokens", None, "Of a completion; 4096 for maths if not given."
 )
@@ -51,6 +58,7 @@ def settings() -> running.Settings:
       dtype=_DTYPE.value,
       batch=_BATCH.value,
       mesh=mesh,
+      stop=None if _STOP.value is None else tuple(_STOP.value),
   )
 
 
@@ -59,10 +67,12 @@ def of_mesh(error: Exception) -> str:
   return str(error).replace("--config.mesh.", "--mesh.")
 
 
-def sources(pool: grading_pool.GradingPool) -> problem_sets.Sources:
-  """Where problems and verdicts come from."""
+def sources(
+    pool: grading_pool.GradingPool, split: str = ""
+) -> problem_sets.Sources:
+  """Where problems and verdicts come from; another split than --split's."""
   return problem_sets.Sources(
       pathlib.Path(_DATA.value) if _DATA.value else None,
-      arithmetic.Split[_SPLIT.value.upper()],
+      arithmetic.Split[(split or _SPLIT.value).upper()],
       pool,
   )

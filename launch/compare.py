@@ -115,20 +115,62 @@ def obtain(
   return stored
 
 
+def first_ids(result: results.Results, limit: int) -> list[str]:
+  """Ids of the first problems of the set that stored results are of.
+
+  Results are stored in the order of their batches, so the set itself is read.
+
+  Raises:
+    flags.Error: if it cannot be, or has changed since.
+  """
+  header = result.header["set"]
+  name = header["name"]
+  why = (
+      f"--limit={limit} needs the order of the problems of {name}, of which"
+      " results do not tell"
+  )
+  try:
+    with grading_pool.GradingPool(1) as pool:
+      sources = asking.sources(pool, header["split"])
+      problems = problem_sets.load(name, sources).problems
+  # Of a set that is not here, or not known; or of a download.
+  except (ImportError, KeyError, OSError, ValueError) as e:
+    raise flags.Error(
+        f"{why}, and they cannot be read: {e}. Give --data=DIR with the files"
+        " of the problems, or leave --limit out"
+    ) from e
+  told = [(p.id, p.prompt, p.answer) for p in problems]
+  if provenance.digest(told) != header["sha256"]:
+    raise flags.Error(
+        f"{why}, and the problems here are others than those that were asked;"
+        " give --data=DIR with the files of then, or leave --limit out"
+    )
+  return [p.id for p in problems[:limit]]
+
+
 def restrict(
-    found: Mapping[str, results.Results], other: Mapping[str, results.Results]
-) -> dict[str, results.Results]:
-  """With --limit, only the problems that both have."""
-  return {
-      name: result._replace(
-          records={
-              i: record
-              for i, record in result.records.items()
-              if not asking.LIMIT.value or i in other[name].records
-          }
+    a: Mapping[str, results.Results],
+    b: Mapping[str, results.Results],
+    limit: int | None,
+) -> list[dict[str, results.Results]]:
+  """With --limit, only the first problems of each set.
+
+  Raises:
+    flags.Error: as `first_ids`, which takes the problems of A; that those of B
+      are the same is for `comparison.compare` to see.
+  """
+  sides: list[dict[str, results.Results]] = [{}, {}]
+  for name in a:
+    pair = a[name], b[name]
+    if limit and any(len(r.records) > limit for r in pair):
+      first = set(first_ids(a[name], limit))
+      pair = tuple(
+          r._replace(records={i: x for i, x in r.records.items() if i in first})
+          for r in pair
       )
-      for name, result in found.items()
-  }
+    for side, result in zip(sides, pair, strict=True):
+      side[name] = result
+  return sides
 
 
 def run() -> None:
@@ -142,13 +184,14 @@ def run() -> None:
     if not shared:
       raise flags.Error("--a and --b must have a set in common, they have none")
     found = {s: {n: r[n] for n in shared} for s, r in found.items()}
-  a = restrict(found["a"], found["b"])
-  b = restrict(found["b"], found["a"])
+  a, b = restrict(found["a"], found["b"], asking.LIMIT.value)
   compared = comparison.compare(a, b, limit=asking.LIMIT.value)
   described = manifest.of_comparison(a, b, asking.LIMIT.value)
   write(out, compared, described)
   for sentence in verdict.sentences(compared):
     print(sentence)
+  for note in comparison.notes(a, b):
+    print(note)
   if a and described["a"]["machine"] != described["b"]["machine"]:
     print("Evaluated on different machines or batches: rounding may differ.")
 

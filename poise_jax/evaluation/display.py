@@ -15,8 +15,11 @@ def display(
     *,
     now: Callable[[], float] = time.monotonic,
     console: rich.console.Console | None = None,
-) -> Iterator[Callable[[str, int], None]]:
+) -> Iterator[Callable[[str, int, bool], None]]:
   """Shows progress with the time that is left.
+
+  That time goes by the completions that were asked for now: those that were
+  there before took none.
 
   Args:
     title: before the name of each set.
@@ -25,46 +28,75 @@ def display(
     console: to show it on; standard error if None.
 
   Yields:
-    A function of the set at work and how many more completions are there.
+    A function of the set at work, how many more completions are there, and
+    whether they were asked for now.
   """
   console = console or rich.console.Console(stderr=True)
+  left = _make_left(total, now)
   if not console.is_terminal:
-    yield _lines(title, total, now, console)
+    yield _lines(title, total, left, console)
     return
   bar = rich.progress.Progress(
       rich.progress.TextColumn("{task.description}", markup=False),
       rich.progress.BarColumn(bar_width=30),
       rich.progress.MofNCompleteColumn(),
       rich.progress.TimeElapsedColumn(),
-      rich.progress.TextColumn("left"),
-      rich.progress.TimeRemainingColumn(),
+      rich.progress.TextColumn("{task.fields[left]} left", markup=False),
       console=console,
-      speed_estimate_period=300,
   )
-  task = bar.add_task(title, total=total)
+  task = bar.add_task(title, total=total, left=_clock(None))
+
+  def advance(name: str, more: int, fresh: bool) -> None:
+    text = _clock(left(more, fresh))
+    bar.update(task, advance=more, description=f"{title}{name}", left=text)
+
   with bar:
-    yield lambda name, more: bar.update(
-        task, advance=more, description=f"{title}{name}"
-    )
+    yield advance
+
+
+def _make_left(
+    total: int, now: Callable[[], float]
+) -> Callable[[int, bool], float | None]:
+  """Makes a function of what came in, to the seconds left; None: not known."""
+  begin, done, asked = now(), 0, 0
+
+  def left(more: int, fresh: bool) -> float | None:
+    nonlocal done, asked
+    done += more
+    asked += more if fresh else 0
+    if done >= total:
+      return 0.0
+    return (now() - begin) * (total - done) / asked if asked else None
+
+  return left
+
+
+def _clock(seconds: float | None) -> str:
+  """Hours, minutes and seconds."""
+  if seconds is None:
+    return "-:--:--"
+  minutes, rest = divmod(round(seconds), 60)
+  return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _lines(
     title: str,
     total: int,
-    now: Callable[[], float],
+    left: Callable[[int, bool], float | None],
     console: rich.console.Console,
-) -> Callable[[str, int], None]:
-  begin, done, shown = now(), 0, -1
+) -> Callable[[str, int, bool], None]:
+  done, shown = 0, -1
 
-  def advance(name: str, more: int) -> None:
+  def advance(name: str, more: int, fresh: bool) -> None:
     nonlocal done, shown
     done += more
+    seconds = left(more, fresh)
     percent = 100 * done // max(total, 1)
     if percent == shown:
       return
     shown = percent
-    left = (now() - begin) * (total - done) / max(done, 1)
-    text = f"[{percent:3d}%  {left:5.0f}s left] {title}{name}"
+    time_left = "    ?" if seconds is None else f"{seconds:5.0f}"
+    text = f"[{percent:3d}%  {time_left}s left] {title}{name}"
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
   return advance

@@ -6,6 +6,7 @@ sets, prompts that do not fit, results that were begun with other settings.
 
 from collections.abc import Callable, Sequence
 import contextlib
+import functools
 import pathlib
 from typing import NamedTuple
 
@@ -56,7 +57,8 @@ def plan(
     FileNotFoundError: if the checkpoint or a file of problems is missing.
     ImportError: as `benchmarks.load`.
     ValueError: if anything is malformed, a number out of its range, or the
-      mesh does not fit the model or the devices.
+      mesh does not fit the model or the devices, or `settings.stop` has what
+      is no token of the policy.
   """
   for name, value in (
       ("limit", limit),
@@ -65,7 +67,7 @@ def plan(
   ):
     if value is not None and value < 1:
       raise ValueError(f"`{name}` must be at least 1, got {value}")
-  policy = running.describe(checkpoint)
+  policy = running.describe(checkpoint, settings)
   running.check_mesh(policy, settings)
   asked = tuple(
       running.prepare(problem_sets.load(name, sources), policy, settings)
@@ -77,14 +79,15 @@ def plan(
 def run(
     job: Job,
     directory: str | pathlib.Path,
-    on_done: Callable[[str, int], None] = lambda name, completions: None,
+    on_done: Callable[[str, int, bool], None] = lambda name, count, fresh: None,
 ) -> int:
   """Asks what is missing in a directory of results.
 
   Args:
     job: from `plan`.
     directory: of the results, one file a set; made if absent.
-    on_done: told the set and how many completions are there, batch by batch.
+    on_done: told of each batch its set, how many completions it has, and
+      whether they were asked for now.
 
   Returns:
     How many problems were missing.
@@ -114,14 +117,13 @@ def run(
     )
     ask = running.make_ask(job.policy, job.settings) if missing else _nothing
     for asked, writer in zip(job.asked, writers, strict=True):
-      name = asked.scored.name
       running.run(
           asked,
           ask,
           writer,
           job.settings,
           limit=job.limit,
-          on_done=lambda count, name=name: on_done(name, count),
+          on_done=functools.partial(on_done, asked.scored.name),
       )
   return missing
 

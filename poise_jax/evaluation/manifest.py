@@ -4,7 +4,8 @@ No clock and no path is in it: two runs on one kind of machine give the same
 bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import shlex
 from typing import Any
 
 from poise_jax.evaluation import provenance, results
@@ -39,7 +40,12 @@ def of_comparison(
       },
       "code": first["code"],
       "limit": limit,
-      "command": _command(headers, limit, next(iter(a.values())).machine),
+      "command": " ".join(
+          [
+              _command(headers, limit, next(iter(a.values())).machine),
+              *_stop([*a.values(), *b.values()]),
+          ]
+      ),
   }
   return found | {"id": provenance.digest(found)}
 
@@ -88,6 +94,18 @@ def _command(
     if len(values) == 1 and values != {""}:
       flags.append(f"--{flag}={values.pop()}")
   return " ".join(["python launch/compare.py", *flags])
+
+
+def _stop(found: Sequence[results.Results]) -> list[str]:
+  """The flag of tokens that end a completion, if all were asked with the same.
+
+  Where they are not, those of the template were taken by each policy that has
+  them, as happens without the flag.
+  """
+  told = {tuple(r.header["policy"].get("stop", ("?",))) for r in found}
+  if len(told) > 1 or ("?",) in told:
+    return []
+  return [shlex.quote(f"--stop={','.join(told.pop())}")]
 
 
 def _mesh(sizes: str) -> list[str]:

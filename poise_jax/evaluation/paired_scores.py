@@ -27,7 +27,7 @@ class Difference(NamedTuple):
     p_value: two-sided.
     test: that gave it.
     detectable: smallest difference that would have been found with a chance
-      of 80 %; None where the data do not tell.
+      of 80 % at the level asked for; None where the data do not tell.
   """
 
   a: float
@@ -45,6 +45,7 @@ def compare(
     *,
     share: bool = True,
     seed: int = 0,
+    level: float = 0.05,
 ) -> Difference:
   """Compares two scores problem by problem.
 
@@ -56,10 +57,16 @@ def compare(
     b: score of B on the same problems.
     share: whether they are shares, where 0 and 1 are the ends.
     seed: of the bootstrap and the test.
+    level: that a p-value must reach, for `detectable`: 0.05 over the number of
+      tests where the p-values of several are corrected. The interval is at
+      95 % whatever it is.
 
   Raises:
-    ValueError: if there are no problems, or not as many of both.
+    ValueError: if there are no problems, or not as many of both, or `level` is
+      not between 0 and 1.
   """
+  if not 0 < level < 1:
+    raise ValueError(f"`level` must lie between 0 and 1, got {level}")
   if len(a) != len(b) or not len(a):
     raise ValueError(
         f"both must have the same problems, at least one, got {len(a)} and"
@@ -76,7 +83,7 @@ def compare(
         "Tango",
         mcnemar.p_value(gained, lost),
         "McNemar, exact",
-        mcnemar.detectable(len(a), gained + lost),
+        mcnemar.detectable(len(a), gained + lost, level=level),
     )
   return Difference(
       mean_a,
@@ -85,7 +92,7 @@ def compare(
       "BCa bootstrap",
       sign_flip.p_value(gaps, seed=seed),
       "sign flips",
-      detectable.of_differences(gaps),
+      detectable.of_differences(gaps, level=level),
   )
 
 

@@ -29,6 +29,11 @@ from poise_jax.tasks import problem_set
 BUCKETS = (16, 64, *prompt_batches.BUCKETS, 2048, 4096, 8192)
 
 
+# What ends the turn of whoever answers, by template. Base models rarely name it
+# as an end-of-text: without it they would go on to play both sides.
+TURN_ENDS: Mapping[str, tuple[str, ...]] = {"qwen_math": ("<|im_end|>",)}
+
+
 class Settings(NamedTuple):
   """What a user may choose; all but `batch` and `mesh` decides the results.
 
@@ -40,6 +45,9 @@ class Settings(NamedTuple):
     batch: completions that are decoded at once, on all devices together.
     mesh: devices; problems are split over `data` and `fsdp`, weights over
       `tensor`. While decoding, `fsdp` does not split weights.
+    stop: texts of tokens that end a completion, besides the end-of-text that
+      the policy names; None for those of the template, where the policy has
+      them (`TURN_ENDS`).
   """
 
   seed: int = 0
@@ -48,6 +56,7 @@ class Settings(NamedTuple):
   dtype: str = "float32"
   batch: int = 64
   mesh: sharding.MeshConfig = sharding.MeshConfig()
+  stop: tuple[str, ...] | None = None
 
 
 class Policy(NamedTuple):
@@ -58,12 +67,14 @@ class Policy(NamedTuple):
     sha256: of its checkpoint.
     tokenizer: its own.
     model: its shape.
+    stop: tokens that end its completions besides those that it names itself.
   """
 
   directory: pathlib.Path
   sha256: str
   tokenizer: tokenizer_lib.TextTokenizer
   model: transformer.TransformerConfig
+  stop: tuple[str, ...] = ()
 
 
 class Asked(NamedTuple):
@@ -93,19 +104,34 @@ def directory_of(checkpoint: str | pathlib.Path) -> pathlib.Path:
 AskFn = Callable[[Asked, Sequence[int]], list[results.Record]]
 
 
-def describe(directory: str | pathlib.Path) -> Policy:
+def describe(
+    directory: str | pathlib.Path, settings: Settings | None = None
+) -> Policy:
   """Reads all of a Hugging Face directory but the weights.
+
+  Args:
+    directory: of the checkpoint.
+    settings: of the run; only `stop` and `template` matter. None for nothing
+      but what the policy itself names.
 
   Raises:
     FileNotFoundError: if a file is missing.
-    ValueError: if a file is broken.
+    ValueError: if a file is broken, or `settings.stop` has what is no token.
   """
   config, _, _ = checkpoints.read_config(directory)
+  stop = (settings and settings.stop) or ()
+  tokenizer = tokenizer_lib.load(directory, stop=stop)
+  if settings is not None and settings.stop is None:
+    vocabulary = tokenizer.hugging_face.get_vocab()
+    ends = TURN_ENDS.get(settings.template, ())
+    if stop := tuple(end for end in ends if end in vocabulary):
+      tokenizer = tokenizer_lib.load(directory, stop=stop)
   return Policy(
       pathlib.Path(directory),
       checkpoints.fingerprint(directory),
-      tokenizer_lib.load(directory),
+      tokenizer,
       config,
+      stop,
   )
 
 
@@ -179,6 +205,7 @@ def prepare(
           "checkpoint": policy.sha256,
           "prompt_ids": provenance.digest(prompts),
           "eos_ids": list(tokenizer.eos_ids),
+          "stop": list(policy.stop),
       },
       "code": provenance.code(),
   }
@@ -275,7 +302,7 @@ def run(
     settings: Settings,
     *,
     limit: int | None = None,
-    on_done: Callable[[int], None] = lambda completions: None,
+    on_done: Callable[[int, bool], None] = lambda completions, fresh: None,
 ) -> None:
   """Asks what is missing in a file of results.
 
@@ -285,7 +312,8 @@ def run(
     writer: of its file.
     settings: of the run.
     limit: problems to ask, the first ones; None for all.
-    on_done: told how many completions have come in, also those of before.
+    on_done: told of each batch how many completions it has, and whether they
+      were asked for now; if not, they were there before.
   """
   samples, problems = asked.scored.samples, asked.scored.problems[:limit]
   done = writer.results.records
@@ -295,7 +323,7 @@ def run(
     if missing:
       found = ask(asked, rows)
       writer.append([r for r in found if r.id in missing])
-    on_done(len(rows) * samples)
+    on_done(len(rows) * samples, bool(missing))
 
 
 def _records(

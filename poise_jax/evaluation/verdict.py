@@ -102,7 +102,7 @@ METHODS = (
     "Problems are paired. Intervals: Tango's for problems solved or not, else"
     " BCa bootstrap over problems. Tests: McNemar's, exact, or sign flips;"
     " corrected over sets by Holm. Minimum detectable: with a chance of 80 % at"
-    " 5 %."
+    " 5 % over the number of sets, as the correction asks; Overall, at 5 %."
 )
 
 

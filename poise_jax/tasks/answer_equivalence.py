@@ -155,7 +155,7 @@ def _numerals(gold: str, answer: str) -> bool | None:
 
 def quick(gold: str, answer: str) -> bool | None:
   """Compares normal texts without algebra; None if it takes algebra."""
-  if not gold or not answer:
+  if not gold or not answer or answer_notation.units_differ(gold, answer):
     return False
   compact = answer_notation.compact
   if compact(gold) == compact(answer):
@@ -308,7 +308,7 @@ def equivalent(gold: str, answer: str, leaf: Leaf) -> bool | None:
   if decision is True:
     return True
   bare = [answer_notation.without_units(text) for text in texts]
-  if bare != texts:
+  if bare != texts and not answer_notation.units_differ(*texts):
     again = _compare(bare[0], bare[1], leaf)
     return True if again else _all([decision, again])
   return decision

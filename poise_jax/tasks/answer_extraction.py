@@ -40,7 +40,9 @@ _NUMBER = re.compile(
     r"[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))"
     r"(?:[eE][-+]?\d+)?(?:\s*/\s*\d+(?:\.\d+)?)?(?:\s?\\?%)?"
 )
-_COMMAND = re.compile(r"\\[a-zA-Z]+\s*(?:\{[^{}\\]*\})?|[a-zA-Z]+\s*\(")
+_COMMAND = re.compile(
+    r"\\[a-zA-Z]+\s*(?:\{[^{}\\]*\})?|(?<![a-zA-Z])[a-zA-Z]+\s*\("
+)
 _WORD = re.compile(r"[a-zA-Z]{2,}")
 _SENTENCE_END = re.compile(r"[.!?;](?=\s+[A-Z*]|\s*\Z)|\n")
 _MARKUP = re.compile(r"\*\*|__|`|\A#+\s|\A>\s")
@@ -48,7 +50,9 @@ _EXPRESSION_WORDS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan log ln exp sqrt pi inf max"
     " min mod gcd lcm infinity np math and or".split()
 )
+_SPACE = re.compile(r"\s{2,}")
 _LONGEST = 20_000  # symbols at the end of a completion that are looked at
+_LONGEST_BETWEEN = 80  # symbols between two boxes of one list
 
 
 class Extraction(NamedTuple):
@@ -61,6 +65,23 @@ class Extraction(NamedTuple):
 
   answer: str | None
   closed_box: bool
+
+
+def _squeeze(text: str) -> str:
+  """Runs of white space as one space or, if there is one in it, a new line.
+
+  Several patterns try every way to share out a run between their parts, which
+  takes the square of its length or more.
+  """
+  return _SPACE.sub(lambda m: "\n" if "\n" in m[0] else " ", text)
+
+
+def _joins(between: str) -> bool:
+  """Whether what stands between two boxes makes them one list."""
+  # The pattern takes the cube of the length where it fails.
+  if len(between) > _LONGEST_BETWEEN:
+    return False
+  return _BETWEEN_BOXES.fullmatch(between) is not None
 
 
 def _close(text: str, start: int) -> int | None:
@@ -117,8 +138,7 @@ def _boxes(text: str) -> Extraction | None:
         contents = [_BOX.sub("", box.contents)]
         start = box.start
       continue
-    between = text[box.end : start]
-    if not box.closed or not _BETWEEN_BOXES.fullmatch(between):
+    if not box.closed or not _joins(text[box.end : start]):
       break
     if box.contents not in contents:
       contents.insert(0, box.contents)
@@ -153,7 +173,7 @@ def _announced(text: str) -> str | None:
       joined = [_inside(formulas[0])]
       end = formulas[0].end()
       for formula in formulas[1:]:
-        if not _BETWEEN_BOXES.fullmatch(rest[end : formula.start()]):
+        if not _joins(rest[end : formula.start()]):
           break
         joined.append(_inside(formula))
         end = formula.end()
@@ -190,13 +210,14 @@ def extract(completion: str) -> Extraction:
   """Finds the answer of a completion.
 
   Args:
-    completion: decoded text; only the last 20,000 symbols are read.
+    completion: decoded text; only the last 20,000 symbols are read. Runs of
+      white space count as one.
 
   Returns:
     The answer by the order of precedence that the module describes. Never
     raises; with nothing that looks like an answer, `(None, False)`.
   """
-  text = completion[-_LONGEST:]
+  text = _squeeze(completion[-_LONGEST:])
   if (found := _boxes(text)) is not None:
     return found
   if (answer := _announced(text)) is not None:
@@ -212,6 +233,7 @@ def extract(completion: str) -> Extraction:
 
 def unwrap(answer: str) -> str:
   """An answer that may be given in a sentence or a box: the answer itself."""
+  answer = _squeeze(answer)
   if _BOX.search(answer) or _PHRASE.search(answer):
     return extract(answer).answer or answer
   formulas = _math(answer)

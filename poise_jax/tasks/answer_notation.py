@@ -4,7 +4,9 @@ Answers are written in many ways that mean the same: ``\dfrac12``, ``\frac 12``,
 ``1/2``, ``.5``; ``10,\!080``, ``10,080``, ``\$10080``; ``30^\circ``, ``30``
 ``\text{ degrees}``. `normal` removes such differences from LaTeX, `number` reads
 what is a plain number. Units, currency signs and degree signs are dropped: of
-public graders none holds an answer wrong for them.
+public graders none holds an answer wrong for them. Two exceptions: a letter that
+stands right behind a number is a variable (``6m``), and `units_differ` tells
+``3 cm`` from ``3 km``.
 """
 
 import fractions
@@ -85,10 +87,62 @@ _TRAILING_WORDS = re.compile(
     r"(?:[ -](?:[a-zA-Z]{3,}|of|in|to|a|per|ft|cm|mm|km))*"
     r"(?:\s*/\s*[a-zA-Z]+)?(?:\s*\^\s*\{?-?\d\}?)?\s*\Z"
 )
+# One letter counts only behind a space: 6m may be six times m.
 _SHORT_UNIT = re.compile(
-    r"(?<=[\d}).])\s*(?:[kcm]?m|k?g|m?s|h|hr|hrs|mi|yd|ft|in|lbs?|oz|m?[lL]"
-    r"|k?[JNWVA]|k?Pa|Hz|eV|K)(?:/(?:s|h))?(?:\s*\^\s*\{?-?\d\}?)?\Z"
+    r"(?<=[\d}).])(?:\s+(?:[mghslLJNWVAK])|\s*(?:[kcm]m|kg|ms|hr|hrs|mi|yd|ft|in"
+    r"|lbs?|oz|m[lL]|k[JNWVA]|k?Pa|Hz|eV)|\s*(?:k?m|mi|ft)/(?:s|h))"
+    r"(?:\s*\^\s*\{?-?\d\}?)?\Z"
 )
+# Ways to write a unit, the first of which stands for all.
+_UNITS = {
+    name: names.split()[0]
+    for names in (
+        "mm millimeter millimeters millimetre millimetres",
+        "cm centimeter centimeters centimetre centimetres",
+        "m meter meters metre metres",
+        "km kilometer kilometers kilometre kilometres kms",
+        "in inch inches",
+        "ft foot feet",
+        "yd yard yards yds",
+        "mi mile miles",
+        "mg milligram milligrams",
+        "g gram grams",
+        "kg kilogram kilograms kgs",
+        "oz ounce ounces",
+        "lb lbs pound pounds",
+        "ton tons tonne tonnes",
+        "ml mL milliliter milliliters millilitre millilitres",
+        "l L liter liters litre litres",
+        "gal gallon gallons",
+        "ms millisecond milliseconds",
+        "s sec secs second seconds",
+        "min mins minute minutes",
+        "h hr hrs hour hours",
+        "day days",
+        "week weeks",
+        "month months",
+        "year years",
+        "cent cents",
+        "dollar dollars",
+        "degree degrees deg",
+        "rad radian radians",
+        "J joule joules",
+        "kJ kilojoule kilojoules",
+        "N newton newtons",
+        "W watt watts",
+        "kW kilowatt kilowatts",
+        "V volt volts",
+        "kV kilovolt kilovolts",
+        "A amp amps ampere amperes",
+        "K kelvin kelvins",
+        "Pa pascal pascals",
+        "kPa kilopascal kilopascals",
+        "Hz hertz",
+        "eV",
+    )
+    for name in names.split()
+}
+_TEXT_COMMAND = re.compile(r"\\text(?![a-zA-Z])")
 _CURRENCY = re.compile(
     r"\A([-+]?)\s*(?:\\?\$|[€£¥₹]|US\$|USD)\s*([-+]?)\s*(?=[\d.])"
 )
@@ -175,6 +229,30 @@ def without_units(text: str) -> str:
   if short != stripped and _read(short) is not None:
     stripped = short
   return stripped or text
+
+
+def units(text: str) -> tuple[str, ...]:
+  """Known units behind the value of a normal text, in one way to write them.
+
+  Of ``5 square feet per hour``, feet and hours: other words and powers are left
+  out. Empty if there are none.
+  """
+  value = without_units(text)
+  if not text.startswith(value):
+    return ()
+  words = re.findall(r"[a-zA-Z]+", _TEXT_COMMAND.sub(" ", text[len(value) :]))
+  found = (_UNITS.get(w) or _UNITS.get(w.lower()) for w in words)
+  return tuple(unit for unit in found if unit)
+
+
+def units_differ(gold: str, answer: str) -> bool:
+  """Whether each of two normal texts names a unit that the other does not.
+
+  Nothing is converted: 60 minutes are not 1 hour. An answer without a unit, or
+  with a part of it, is in that of the gold answer, and the other way round.
+  """
+  left, right = set(units(gold)), set(units(answer))
+  return not (left <= right or right <= left)
 
 
 def compact(text: str) -> str:

@@ -17,8 +17,8 @@ def equivalent(gold: str, answer: str) -> bool:
   r"""Whether an answer means what the gold answer means.
 
   ``1/2`` is ``0.5`` and ``\frac{2}{4}``; ``{2,1}`` is ``1, 2`` but ``(2,1)``
-  is not ``(1,2)``; ``x=5`` is ``5`` but not ``y=5``; units, currency signs
-  and degree signs are ignored; ``8\%`` is ``8`` and ``0.08``. Exact values
+  is not ``(1,2)``; ``x=5`` is ``5`` but not ``y=5``; currency and
+  degree signs are ignored, and units unless both name different ones; ``8\%`` is ``8`` and ``0.08``. Exact values
   must be equal, decimals to six places.
 
   Args:

@@ -30,13 +30,16 @@ def test_two_sets_and_nothing_twice(checkpoint, sources, tmp_path):
   assert job.completions == 2 * 32 + 2
   told = []
   assert jobs.run(job, tmp_path, lambda *x: told.append(x)) == 4
-  assert told == [("AIME24", 64), ("sums2", 2)]
+  assert told == [("AIME24", 64, True), ("sums2", 2, True)]
   found = summary.read_all(tmp_path, NAMES)
   assert len(found["AIME24"].records["aime24/1"].completions) == 32
   before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
   # Not even the weights are read.
   gone = job.policy._replace(directory=tmp_path / "gone")
-  assert jobs.run(job._replace(policy=gone), tmp_path) == 0
+  told.clear()
+  job = job._replace(policy=gone)
+  assert jobs.run(job, tmp_path, lambda *x: told.append(x)) == 0
+  assert told == [("AIME24", 64, False), ("sums2", 2, False)]
   assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
   other = jobs.plan(
       checkpoint, NAMES, sources, SETTINGS._replace(seed=3), limit=2

@@ -34,6 +34,27 @@ def test_other_scores():
   assert lengths.test == "sign flips"
 
 
+def test_a_stricter_level_needs_a_larger_difference():
+  a = np.array([0.0, 0, 1, 1, 0, 0] * 20)
+  b = np.array([1.0, 1, 1, 0, 0, 1] * 20)
+  loose, strict = (
+      paired_scores.compare(a, b, level=level) for level in (0.05, 0.05 / 6)
+  )
+  assert strict.detectable == mcnemar.detectable(120, 80, level=0.05 / 6)
+  # Normal approximation: (z_{1 - level/2} + z_{0.8}) sqrt(flips - d²) / sqrt(n).
+  for found, z in ((loose, 1.960), (strict, 2.638)):
+    expected = (z + 0.842) * np.sqrt((2 / 3 - found.detectable**2) / 120)
+    assert found.detectable == pytest.approx(expected, rel=0.1)
+  assert strict._replace(detectable=loose.detectable) == loose
+  gaps = np.array([0.5, -0.25, 0.25, 0.75])
+  found = paired_scores.compare(np.zeros(4), gaps, level=0.01, share=False)
+  # t with 3 degrees of freedom: 5.841 at 0.995 and 0.978 at 0.8.
+  error = np.std(gaps, ddof=1) / 2
+  assert found.detectable == pytest.approx((5.841 + 0.978) * error, rel=1e-3)
+  with pytest.raises(ValueError, match="`level` must lie between 0 and 1"):
+    paired_scores.compare(a, b, level=0.0)
+
+
 def test_turned_round_it_is_the_opposite():
   rng = np.random.default_rng(0)
   a, b = rng.random(40), rng.random(40)

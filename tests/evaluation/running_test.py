@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import tokenizers
 
 from poise_jax import sharding
 from poise_jax.evaluation import problem_sets, results, running
@@ -58,9 +59,11 @@ def ask(policy):
 def whole(asked, ask, tmp_path_factory):
   path = tmp_path_factory.mktemp("whole") / "AMC.jsonl"
   counts = []
+  told = lambda count, fresh: counts.append((count, fresh))
   with results.open_writer(path, asked.header, {}) as writer:
-    running.run(asked, ask, writer, SETTINGS, on_done=counts.append)
-  assert sum(counts) == 14
+    running.run(asked, ask, writer, SETTINGS, on_done=told)
+  assert sum(count for count, _ in counts) == 14
+  assert all(fresh for _, fresh in counts)
   return path
 
 
@@ -188,6 +191,45 @@ def test_a_policy_without_the_tokens(checkpoint, scored, tmp_path):
   (directory / "config.json").write_text(json.dumps(config))
   with pytest.raises(ValueError, match="beyond the model's vocabulary of 30"):
     running.prepare(scored, running.describe(directory), SETTINGS)
+
+
+def _with_turns(checkpoint, directory):
+  """A copy of the policy whose vocabulary has the end of a turn."""
+  shutil.copytree(checkpoint, directory)
+  path = directory / "tokenizer.json"
+  tokenizer = tokenizers.Tokenizer.from_file(str(path))
+  tokenizer.add_special_tokens(["<|im_end|>"])
+  tokenizer.save(str(path))
+  return directory
+
+
+def test_where_completions_end(checkpoint, scored, tmp_path):
+  directory = _with_turns(checkpoint, tmp_path / "policy")
+  for settings, eos_ids, stop in (
+      (None, (256,), ()),
+      (running.Settings(), (256, 257), ("<|im_end|>",)),
+      (running.Settings(stop=()), (256,), ()),
+      (running.Settings(template="none"), (256,), ()),
+      (
+          running.Settings(template="none", stop=("a", "<|im_end|>")),
+          (64, 256, 257),  # Symbols are sorted: ! is 0, a is 64.
+          ("a", "<|im_end|>"),
+      ),
+  ):
+    found = running.describe(directory, settings)
+    assert (found.tokenizer.eos_ids, found.stop) == (eos_ids, stop), settings
+  # A policy without the token has no turns to end.
+  assert running.describe(checkpoint, running.Settings()).stop == ()
+  with pytest.raises(ValueError, match="`stop` must name tokens of"):
+    running.describe(checkpoint, running.Settings(stop=("<|im_end|>",)))
+  # It is part of what the results depend on.
+  config = json.loads((directory / "config.json").read_text())
+  (directory / "config.json").write_text(
+      json.dumps(config | {"vocab_size": 258})
+  )
+  found = running.describe(directory, running.Settings())
+  header = running.prepare(scored, found, SETTINGS).header["policy"]
+  assert (header["eos_ids"], header["stop"]) == ([256, 257], ["<|im_end|>"])
 
 
 _ON_A_MESH = """

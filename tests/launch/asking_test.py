@@ -33,7 +33,11 @@ def _run(code, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        ([], "assert asking.settings().mesh == sharding.MeshConfig()"),
+        (
+            [],
+            "assert asking.settings().mesh == sharding.MeshConfig()\n"
+            "assert asking.settings().stop is None",
+        ),
         (
             [
                 "--mesh.data=4",
@@ -47,6 +51,11 @@ def _run(code, *arguments):
             "assert found.batch == 64",
         ),
         (
+            ["--stop=<|im_end|>,###"],
+            "assert asking.settings().stop == ('<|im_end|>', '###')",
+        ),
+        (["--stop="], "assert asking.settings().stop == ()"),
+        (
             ["--data=somewhere", "--split=sealed"],
             "with grading_pool.GradingPool(1) as pool:\n"
             "  path, split, used = asking.sources(pool)\n"
@@ -54,7 +63,7 @@ def _run(code, *arguments):
             "assert used is pool",
         ),
     ],
-    ids=["default", "set", "sources"],
+    ids=["default", "set", "stop", "no stop", "sources"],
 )
 def test_settings_are_what_the_flags_say(arguments, code):
   found = _run(code, *arguments)

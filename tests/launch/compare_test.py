@@ -9,8 +9,9 @@ import sys
 import jax
 import pytest
 
-from poise_jax.evaluation import running
+from poise_jax.evaluation import results, running
 from poise_jax.models import checkpoints
+from poise_jax.tasks import arithmetic
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "launch" / "compare.py"
@@ -101,6 +102,42 @@ def test_from_stored_results_it_gives_the_same_bytes(pair, compare, folder):
   out = folder / "stored"
   assert compare(a, b, out, *SETTINGS) == pair[1]
   assert _bytes(out) == _bytes(pair[0])
+
+
+def test_a_limit_takes_the_first_problems(pair, compare, folder):
+  a, b = pair[0] / "a", pair[0] / "b"
+  stdout = compare(a, b, folder / "part", "--suite=sums2", "--limit=3")
+  found = json.loads((folder / "part" / "comparison.json").read_text())
+  assert found["sets"]["sums2"]["problems"] == 3
+  assert "no result to cite" in stdout
+  problems = arithmetic.problems_of(
+      next(s for s in arithmetic.SUITE if s.name == "sums2"),
+      arithmetic.Split.CONFIRM,
+      3,
+  )
+  first = {p.prompt.rstrip("=_") for p in problems}
+  stored = results.read(a / "sums2.jsonl")
+  assert first < stored.records.keys()
+  hits = sum(stored.records[i].completions[0].correct for i in first)
+  assert found["sets"]["sums2"]["a"] == pytest.approx(100 * hits / 3)
+
+
+def test_without_the_order_of_problems_a_limit_is_refused(
+    pair, compare, folder
+):
+  sides = folder / "changed_a", folder / "changed_b"
+  for side, source in zip(sides, "ab", strict=True):
+    side.mkdir()
+    found = results.read(pair[0] / source / "sums2.jsonl")
+    header = {**found.header}
+    header["set"] = header["set"] | {"sha256": "0" * 64}
+    path = side / "sums2.jsonl"
+    with results.open_writer(path, header, found.machine) as writer:
+      writer.append(list(found.records.values()))
+  stderr = compare(*sides, folder / "x", "--limit=3", status=2)
+  assert "--limit=3 needs the order of the problems of sums2" in stderr
+  assert "others than those that were asked" in stderr
+  assert not (folder / "x").exists()
 
 
 @pytest.mark.slow

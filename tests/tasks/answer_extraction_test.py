@@ -1,5 +1,7 @@
 """Where answers stand in completions."""
 
+import time
+
 import pytest
 
 from poise_jax.tasks import answer_extraction
@@ -62,3 +64,42 @@ def test_only_the_end_of_a_long_text_is_read():
 )
 def test_sentences_around_an_answer(answer, bare):
   assert answer_extraction.unwrap(answer) == bare
+
+
+def test_long_runs_take_no_time():
+  size = 20_000
+  lines = "\n" * 2000
+  texts = [
+      *(run * (size // len(run)) for run in (
+          " ", "\n", "$", ".", ",", "{", "\\boxed{", "\\boxed{1}", "x", "1,",
+          "answer ", "answer: .", "\\(", "\\a{", "$ ", "$1 ",
+      )),
+      "answer" + " " * size,
+      "answer" + " " * size + "5",
+      "answer to " + " \n" * (size // 2),
+      rf"\boxed{{1}}{lines},{lines}! \boxed{{2}}",
+      rf"\boxed{{1}}{'$' * 5000},{'$' * 5000}! \boxed{{2}}",
+      f"The answer is $1${'. ' * 200},{'$ ' * 200} $2$",
+  ]  # fmt: skip
+  begin = time.process_time()
+  for text in texts:
+    answer_extraction.extract(text)
+    answer_extraction.unwrap(text)
+  # Each of the first two patterns alone would take minutes.
+  assert time.process_time() - begin < 2
+
+
+def test_runs_of_space_change_nothing():
+  spaces = " " * 3000
+  for text, answer in (
+      (rf"\boxed{{1}}{spaces},{spaces}\boxed{{2}}", "1,2"),
+      (f"answer{spaces}is{spaces}5", "5"),
+      (f"The answer is:\n{spaces}\n7\n{spaces}\n", "7"),
+  ):
+    assert answer_extraction.extract(text).answer == answer
+  assert answer_extraction.unwrap(f"answer{spaces}: 5") == "5"
+
+
+def test_boxes_far_apart_are_no_list():
+  text = r"\boxed{1}" + "$." * 41 + r", \boxed{2}"
+  assert answer_extraction.extract(text).answer == "2"

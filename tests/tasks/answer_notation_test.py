@@ -41,6 +41,10 @@ def test_normal(text, normal):
         (r"10^{-2}", Fraction(1, 100), False, False, True),
         ("8%", 8, True, True, False),
         ("5 cm", 5, False, True, False),
+        ("5cm", 5, False, True, False),
+        ("5 m", 5, False, True, False),
+        (r"5\text{m}", 5, False, True, False),
+        ("5m/s", 5, False, True, False),
     ],
 )
 def test_numbers(text, value, percent, exact, scientific):
@@ -50,7 +54,7 @@ def test_numbers(text, value, percent, exact, scientific):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "2x", "2t", "1,23", "1/0", r"\frac{1}{0}", "10^{99999}",
+    ["", "x", "2x", "2t", "3m", "2V", "6m^2", "4s", "1,23", "1/0", r"\frac{1}{0}", "10^{99999}",
      "1" * 1000, "1-2", "(1,2)"],
 )  # fmt: skip
 def test_what_is_no_plain_number(text):
@@ -70,3 +74,32 @@ def test_what_is_no_plain_number(text):
 )
 def test_tolerance(gold, answer, scientific, expected):
   assert answer_notation.close(gold, answer, scientific) is expected
+
+
+@pytest.mark.parametrize(
+    "gold, answer, expected",
+    [
+        ("3 cm", "3 km", True),
+        ("3cm", r"3\,\mathrm{km}", True),
+        ("12 hours", "12 days", True),
+        ("4 m", "4 s", True),
+        (r"5\text{ m/s}", "5 km/h", True),
+        ("3 cm", "3", False),
+        ("3", "3 cm", False),
+        ("3 cm", r"3 \text{ centimeters}", False),
+        ("12 hours", "12 h", False),
+        (r"864 \mbox{ inches}^2", r"864\text{ square inches}", False),
+        (r"30^\circ", "30 degrees", False),
+        (r"2\sqrt{3} \text{ cm}", r"2\sqrt{3} \text{ m}", True),
+        ("5 apples", "5 pears", False),
+        ("5 hours in total", "5 hours", False),
+        ("5 hours a day", "5 hours", False),
+        ("5 hours a day", "5 minutes a day", True),
+        (r"5\text{ miles per hour}", r"5\text{ mi/h}", False),
+        ("3m", "3s", False),  # No units but variables: for algebra to tell.
+        ("", "3 cm", False),
+    ],
+)
+def test_units_that_differ(gold, answer, expected):
+  texts = answer_notation.normal(gold), answer_notation.normal(answer)
+  assert answer_notation.units_differ(*texts) is expected
