@@ -4,8 +4,8 @@
 
 GRPO is the root; the directive asks for fewer tokens at no loss of accuracy.
 The paper's answer to that was to count length among correct answers only, and
-only where a group mostly solves its problem (DACE). What the grammar makes of
-it here is in shorter.md.
+only where a group mostly solves its problem (DACE), which runs beside it here.
+Nobody has run this campaign to its end yet.
 """
 
 from poise_jax.discovery import explaining, search
