@@ -38,7 +38,7 @@ def choose_parents(
       node
       for candidate in campaign.candidates
       if candidate.generation < generation
-      and (node := _node(campaign, candidate, worth)) is not None
+      and (node := _node(campaign, candidate)) is not None
   ]
   choice = rules.named(config.rule)(
       nodes,
@@ -66,14 +66,13 @@ _PARENTS = 1  # names a stream of random numbers
 def _node(
     campaign: campaign_lib.Campaign,
     candidate: records.Candidate,
-    worth: worths.Worth,
 ) -> selection.Node | None:
   """A candidate as a possible parent; None if it cannot be one."""
   runs = campaign.at_home(candidate)
   breedable = candidate.role in ("root", "generated") and runs
   if not breedable or any(run.outcome != "scored" for run in runs):
     return None
-  columns = [worth.metrics(candidate, run) for run in runs]
+  columns = [worths.of_run(candidate, run) for run in runs]
   mean = {
       name: float(np.mean([column[name] for column in columns]))
       for name in columns[0]

@@ -79,8 +79,7 @@ def _confirm(
   by_id = {candidate.id: candidate for candidate in campaign.candidates}
 
   def run(name: str, seeds: tuple[int, ...]) -> confirmation.Measured:
-    there = worth_of(campaign, protocol, worth)
-    return beside_root(campaign, by_id[name], seeds, _setting(protocol), there)
+    return beside_root(campaign, by_id[name], seeds, _setting(protocol), worth)
 
   found = confirmation.confirm(
       protocol,
@@ -109,45 +108,23 @@ def worth_of(
     protocol: confirmation.Protocol,
     worth: worths.Worth,
 ) -> worths.Worth:
-  """What runs are worth in confirmations; see `worth_at`."""
-  seeds = range(protocol.first_seed, protocol.first_seed + protocol.least_seeds)
-  return worth_at(campaign, worth, seeds, _setting(protocol))
+  """What runs are worth by the level of the root in its first confirmations.
+
+  Their seeds have been run once a finalist was confirmed.
+  """
+  root, first = campaign.candidates[0], protocol.first_seed
+  runs = campaign.measure(
+      [
+          trial.Measurement(root, seed, _setting(protocol))
+          for seed in range(first, first + protocol.least_seeds)
+      ]
+  )
+  return worth.beside(root, runs)
 
 
 def _setting(protocol: confirmation.Protocol) -> trial.Setting:
   split = arithmetic.Split[protocol.split.upper()]
   return trial.Setting(protocol.budget, split, protocol.base)
-
-
-def worth_at(
-    campaign: campaign_lib.Campaign,
-    worth: worths.Worth,
-    seeds: Sequence[int],
-    setting: trial.Setting,
-) -> worths.Worth:
-  """What runs are worth beside the root's with the same seeds and setting.
-
-  Raises:
-    ValueError: if the root broke down.
-  """
-  root = campaign.candidates[0]
-  runs = campaign.measure(
-      [trial.Measurement(root, seed, setting) for seed in seeds]
-  )
-  for run in runs:
-    _check_root(root, run, setting)
-  return worth.beside(root, runs)
-
-
-def _check_root(
-    root: records.Candidate, run: records.Evaluation, setting: trial.Setting
-) -> None:
-  if run.outcome == "diverged":
-    raise ValueError(
-        f"the root {root.name} broke down with seed {run.seed} at budget"
-        f" {setting.budget} ({run.reason}): there is nothing to compare"
-        " with; choose another root, base or budget"
-    )
 
 
 def beside_root(
@@ -175,7 +152,12 @@ def beside_root(
   gaps, broken = [], ""
   slacks: dict[str, list[float]] = {}
   for ours, theirs in zip(runs, runs, strict=True):
-    _check_root(root, theirs, setting)
+    if theirs.outcome == "diverged":
+      raise ValueError(
+          f"the root {root.name} broke down with seed {theirs.seed} at budget"
+          f" {setting.budget} ({theirs.reason}): there is nothing to compare"
+          " with; choose another root, base or budget"
+      )
     if fault := breakdown.find(ours.reason, ours.curve):
       broken = broken or fault.detail
     else:
@@ -201,8 +183,7 @@ def _seal(
   seeds = range(first, first + plan.sealed_seeds)
 
   def conclude() -> Mapping[str, Any]:
-    there = worth_at(campaign, worth, seeds, setting)
-    found = beside_root(campaign, by_id[name], seeds, setting, there)
+    found = beside_root(campaign, by_id[name], seeds, setting, worth)
     return {
         "differences": found.differences,
         **_interval(found.differences),

@@ -176,7 +176,7 @@ def _fields(
 
 def _tensors(
     named: Mapping[str, weights.Stored],
-    flat: Mapping[tuple[Any, ...], jax.Array],
+    flat: Mapping[tuple[Any, ...], jax.Array | np.ndarray],
     dtypes: Mapping[tuple[Any, ...], np.dtype],
 ) -> Iterator[NDArray]:
   """The weights as they lie in files, fetched one after the other."""

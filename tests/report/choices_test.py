@@ -2,7 +2,6 @@
 
 import importlib.util
 import pathlib
-import subprocess
 
 import pytest
 
@@ -10,7 +9,6 @@ from poise_jax.archive import records, store
 from poise_jax.report import choices, page
 
 TESTS = pathlib.Path(__file__).parents[1]
-CHROMIUM = pathlib.Path("/usr/bin/chromium")
 HOSTILE = "</td><script>alert(1)</script>"
 
 
@@ -81,28 +79,8 @@ def test_rules_are_those_asked_for(grown):
     choices.look_back(archive, "nothing")
 
 
-@pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"needs a browser at {CHROMIUM}"
-)
-def test_a_browser_shows_the_section(grown, tmp_path):
+def test_a_browser_shows_the_section(grown, tmp_path, browser):
   path = page.write(grown(3), "c0ffee", tmp_path / "out")
-  command = [
-      str(CHROMIUM),
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      f"--user-data-dir={tmp_path / 'profile'}",
-      "--virtual-time-budget=10000",
-      "--dump-dom",
-      path.as_uri(),
-  ]
-  shown = subprocess.run(
-      command, capture_output=True, text=True, timeout=120, check=True
-  ).stdout
+  shown = browser(path)
   assert "Choice of parents" in shown and 'id="choices-rules"' in shown
   assert shown.count("main-svg") >= 4

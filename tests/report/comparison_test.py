@@ -1,17 +1,13 @@
 """The page about two policies: whole, offline, and safe to open."""
 
 import html.parser
-import pathlib
-import subprocess
 
 import numpy as np
-import pytest
 
 from poise_jax.evaluation import comparison as comparison_lib
 from poise_jax.evaluation import paired_scores, results, statistics
 from poise_jax.report import comparison
 
-CHROMIUM = pathlib.Path("/usr/bin/chromium")
 VOID = {"meta", "br"}
 HOSTILE = (
     "</pre></div></details><script>alert(1)</script>"
@@ -133,30 +129,10 @@ def test_equal_comparisons_give_equal_bytes():
   )
 
 
-@pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"needs a browser at {CHROMIUM}"
-)
-def test_a_browser_shows_it(tmp_path):
+def test_a_browser_shows_it(tmp_path, browser):
   path = tmp_path / "comparison.html"
   path.write_text(comparison.render(make(HOSTILE), MANIFEST), "utf-8")
-  command = [
-      str(CHROMIUM),
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      f"--user-data-dir={tmp_path / 'profile'}",
-      "--virtual-time-budget=5000",
-      "--dump-dom",
-      path.as_uri(),
-  ]
-  shown = subprocess.run(
-      command, capture_output=True, text=True, timeout=120, check=True
-  ).stdout
+  shown = browser(path)
   # As the browser understood it: one folded problem, no script, no image.
   assert shown.count("<details>") == 1
   assert "<script" not in shown and "<img" not in shown

@@ -1,16 +1,13 @@
 import dataclasses
 import html.parser
 import json
-import pathlib
 import stat
-import subprocess
 
 import pytest
 
 from poise_jax.archive import records, store
 from poise_jax.report import page
 
-CHROMIUM = pathlib.Path("/usr/bin/chromium")
 VOID = {"meta", "br"}
 HOSTILE = (
     "</code></pre></details><script>alert(1)</script>"
@@ -248,26 +245,6 @@ def test_an_unknown_campaign_writes_nothing(archive, tmp_path):
   assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"needs a browser at {CHROMIUM}"
-)
-def test_a_browser_draws_the_figures(written, tmp_path):
-  command = [
-      str(CHROMIUM),
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      f"--user-data-dir={tmp_path / 'profile'}",
-      "--virtual-time-budget=10000",
-      "--dump-dom",
-      written.as_uri(),
-  ]
-  shown = subprocess.run(
-      command, capture_output=True, text=True, timeout=120, check=True
-  ).stdout
+def test_a_browser_draws_the_figures(written, browser):
+  shown = browser(written)
   assert shown.count("main-svg") >= 4

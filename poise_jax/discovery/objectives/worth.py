@@ -25,12 +25,6 @@ class Worth:
   root: Mapping[str, float]
   scales: Mapping[str, float]
 
-  def metrics(
-      self, candidate: records.Candidate, run: records.Evaluation
-  ) -> dict[str, float]:
-    """Everything that an objective may name; see `of_run`."""
-    return of_run(candidate, run)
-
   def beside(
       self, root: records.Candidate, runs: Sequence[records.Evaluation]
   ) -> "Worth":
