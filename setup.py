@@ -53,6 +53,7 @@ setuptools.setup(
             "import-linter>=2.1",
             "pre-commit>=4.0",
             "psutil>=6.0",
+            "pyarrow>=17.0",
             "pyink>=24.10",
             "pytest>=8.3",
             "pytest-xdist>=3.6",

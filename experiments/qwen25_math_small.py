@@ -53,8 +53,12 @@ def get_config() -> ml_collections.ConfigDict:
           "minibatches": 1,
           "completion_length": 188,
           "temperature": 1.0,
+          "top_k": 0,  # all tokens
+          "top_p": 1.0,
           "learning_rate": 1e-6,
           "final_learning_rate": 1.0,
+          "warmup_steps": 0,
+          "b1": 0.9,
           "b2": 0.999,
           "weight_decay": 0.01,
           "max_grad_norm": 1.0,
@@ -63,7 +67,12 @@ def get_config() -> ml_collections.ConfigDict:
           "recompute_old": True,
           "micro_batches": 2,
           # A rank of 0 trains every weight.
-          "lora": {"rank": 0, "alpha": 32.0, "targets": lora.PROJECTIONS},
+          "lora": {
+              "rank": 0,
+              "alpha": 32.0,
+              "targets": lora.PROJECTIONS,
+              "seed": 0,
+          },
       }
   )
   config.scoring = ml_collections.ConfigDict(

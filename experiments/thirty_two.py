@@ -16,7 +16,6 @@ def get_config() -> search.SearchConfig:
   return search.SearchConfig(
       name="thirty_two",
       budget="standard",
-      second_base="arithmetic_second",
       root="grpo",
       root_seeds=4,
       rounds=8,

@@ -10,6 +10,9 @@ completions, 8 updates each. About a minute on two cores. Expected:
 
 import ml_collections
 
+from poise_jax.models import lora
+from poise_jax.tasks import arithmetic
+
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
@@ -22,17 +25,35 @@ def get_config() -> ml_collections.ConfigDict:
           "group_size": 8,
           "epochs": 2,
           "minibatches": 4,
+          "completion_length": arithmetic.COMPLETION_LENGTH,
+          "temperature": 1.0,
+          "top_k": 0,  # all tokens
+          "top_p": 1.0,
           "learning_rate": 2e-4,
           "final_learning_rate": 0.1,
+          "warmup_steps": 0,
+          "b1": 0.9,
+          "b2": 0.99,
+          "weight_decay": 0.0,
           "max_grad_norm": 1.0,
           "sampling_attempts": 1,
           "reference": True,
           "recompute_old": False,
           "micro_batches": 1,
+          # A rank of 0 trains every weight.
+          "lora": {
+              "rank": 0,
+              "alpha": 32.0,
+              "targets": lora.PROJECTIONS,
+              "seed": 0,
+          },
       }
   )
   config.scoring = ml_collections.ConfigDict(
-      {"chunk": 0, "compute_dtype": "float32", "remat": "none"}
+      {"chunk": 0, "compute_dtype": "float32", "remat": "none", "scan": False}
+  )
+  config.schedule = ml_collections.ConfigDict(
+      {"segment": 0, "prompts_at_once": 0}
   )
   config.mesh = ml_collections.ConfigDict({"data": 1, "fsdp": 1, "tensor": 1})
   config.run = ml_collections.ConfigDict(

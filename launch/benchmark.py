@@ -8,8 +8,8 @@
 Absolute times depend on the machine and on what else it does: compare within
 one run. On a CPU the policy is a Qwen2 of 4 layers, 128 wide, 512 tokens, in
 f32: W1 samples 32 x 8 completions of 64 tokens and makes one update, W2 samples
-64 of 128 tokens, and again with skewed lengths, whose rows leave when they end
-(W2_SKEWED) or wait for the longest (W2_STATIC). On an accelerator it is W3, a
+64 of 128 tokens, and again, on one device, with skewed lengths, whose rows leave
+when they end (W2_SKEWED) or wait for the longest (W2_STATIC). On an accelerator it is W3, a
 Qwen2.5 of 1.5 billion weights in bf16: 32 x 8 completions of 512 tokens. Random
 weights in all of them. Prompts are split over all devices; a CPU is as many
 devices as it has cores, or --jax_num_cpu_devices.

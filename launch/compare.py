@@ -6,17 +6,25 @@ A and B are Hugging Face directories, or directories of results that
 launch/evaluate.py wrote. Checkpoints are evaluated in OUT/a and OUT/b as far as
 that is missing; then OUT gets comparison.md, .html and .json and manifest.json,
 which says what to have to get the same bits. Interrupted or killed: the same
-command continues. --mesh.data, .fsdp and .tensor are as in launch/evaluate.py.
+command continues. --mesh.data, .fsdp and .tensor, --problems, --metric and
+--weight are as in launch/evaluate.py.
+
+  python launch/compare.py --check=OUT/manifest.json --a=DIR --b=DIR --data=DIR
+
+says whether code, problems, and the checkpoints or results given are those of a
+manifest, and what differs; the status is 1 if anything does.
 """
 
 from collections.abc import Mapping
 import json
 import pathlib
+import sys
 from typing import Any
 
 from absl import flags
 import asking
 import jax
+import own_sets
 import program
 
 from poise_jax.evaluation import (
@@ -24,7 +32,9 @@ from poise_jax.evaluation import (
     display,
     jobs,
     manifest,
+    manifest_check,
     problem_sets,
+    prompt_notes,
     provenance,
     results,
     running,
@@ -32,11 +42,18 @@ from poise_jax.evaluation import (
     verdict,
 )
 from poise_jax.report import comparison as page
+from poise_jax.rollout import chat
 from poise_jax.tasks import grading_pool
 
 _A = flags.DEFINE_string("a", None, "Checkpoint or results; or `embedded`.")
 _B = flags.DEFINE_string("b", None, "What it is compared with, likewise.")
 _OUT = flags.DEFINE_string("out", None, "Directory of the comparison.")
+_CHECK = flags.DEFINE_string(
+    "check", None, "manifest.json of a comparison, to check instead."
+)
+
+# Of a set that is not here, or not known; or of a download.
+_UNREADABLE = (ImportError, KeyError, OSError, ValueError)
 
 
 def is_checkpoint(name: str) -> bool:
@@ -82,11 +99,11 @@ def obtain(
 ) -> dict[str, dict[str, results.Results]]:
   """Reads results of both sides, after asking what is missing."""
   asked = {side for side, name in sides.items() if is_checkpoint(name)}
-  if asked and not asking.SUITE.value:
-    raise flags.Error("give --suite=math6, embedded, or names of sets")
-  names = (
-      problem_sets.names_of(asking.SUITE.value) if asking.SUITE.value else None
-  )
+  names = own_sets.names() or None
+  if asked and names is None:
+    raise flags.Error(
+        "give --suite=math6, embedded, or names of sets, or --problems=FILE"
+    )
   stored = {
       side: summary.read_all(name, names)
       for side, name in sides.items()
@@ -96,7 +113,7 @@ def obtain(
     return stored
   settings = asking.settings()
   with grading_pool.GradingPool(asking.WORKERS.value) as pool:
-    sources = asking.sources(pool)
+    sources = own_sets.sources(pool)
     planned = {
         side: jobs.plan(
             running.directory_of(sides[side]),
@@ -108,6 +125,9 @@ def obtain(
         for side in sorted(asked)
     }
     check_against(planned, stored)
+    for side, job in planned.items():
+      for note in prompt_notes.notes(job.policy, settings, job.asked):
+        print(f"compare: {side.upper()}: {note}", file=sys.stderr)
     for side, job in planned.items():
       with display.display(f"{side.upper()}: ", job.completions) as on_done:
         jobs.run(job, out / side, on_done)
@@ -131,10 +151,9 @@ def first_ids(result: results.Results, limit: int) -> list[str]:
   )
   try:
     with grading_pool.GradingPool(1) as pool:
-      sources = asking.sources(pool, header["split"])
+      sources = own_sets.sources(pool, header["split"])
       problems = problem_sets.load(name, sources).problems
-  # Of a set that is not here, or not known; or of a download.
-  except (ImportError, KeyError, OSError, ValueError) as e:
+  except _UNREADABLE as e:
     raise flags.Error(
         f"{why}, and they cannot be read: {e}. Give --data=DIR with the files"
         " of the problems, or leave --limit out"
@@ -148,43 +167,107 @@ def first_ids(result: results.Results, limit: int) -> list[str]:
   return [p.id for p in problems[:limit]]
 
 
-def restrict(
-    a: Mapping[str, results.Results],
-    b: Mapping[str, results.Results],
-    limit: int | None,
-) -> list[dict[str, results.Results]]:
-  """With --limit, only the first problems of each set.
+def restricted(result: results.Results, limit: int | None) -> results.Results:
+  """Stored results of the first problems of their set alone.
 
   Raises:
-    flags.Error: as `first_ids`, which takes the problems of A; that those of B
-      are the same is for `comparison.compare` to see.
+    flags.Error: as `first_ids`.
   """
-  sides: list[dict[str, results.Results]] = [{}, {}]
-  for name in a:
-    pair = a[name], b[name]
-    if limit and any(len(r.records) > limit for r in pair):
-      first = set(first_ids(a[name], limit))
-      pair = tuple(
-          r._replace(records={i: x for i, x in r.records.items() if i in first})
-          for r in pair
-      )
-    for side, result in zip(sides, pair, strict=True):
-      side[name] = result
-  return sides
+  if not limit or len(result.records) <= limit:
+    return result
+  first = set(first_ids(result, limit))
+  records = {i: x for i, x in result.records.items() if i in first}
+  return result._replace(records=records)
+
+
+def check() -> None:
+  """Says what differs from a manifest; ends with status 1 if anything does."""
+  expected = manifest_check.read(_CHECK.value)
+  found = [manifest_check.itself(expected), manifest_check.code(expected)]
+  with grading_pool.GradingPool(1) as pool:
+    scored = {}
+    for name, of_set in expected["sets"].items():
+      try:
+        sources = own_sets.sources(pool, of_set["set"]["split"])
+        scored[name] = problem_sets.load(name, sources)
+      except _UNREADABLE as e:
+        part = f"problems of {name}"
+        found.append(manifest_check.Finding(part, (f"cannot be read: {e}",)))
+      else:
+        problems = scored[name].problems
+        found.append(manifest_check.problems(expected, name, problems))
+    for side, place in (("a", _A.value), ("b", _B.value)):
+      if place:
+        found.append(check_side(expected, side, place, scored))
+  for line in manifest_check.lines(found):
+    print(line)
+  for side, place in (("a", _A.value), ("b", _B.value)):
+    if not place:
+      print(f"not checked, {side.upper()}: give --{side}=DIR")
+  if any(finding.differences for finding in found):
+    sys.exit(1)
+
+
+def check_side(
+    expected: Mapping[str, Any],
+    side: str,
+    place: str,
+    scored: Mapping[str, problem_sets.ScoredSet],
+) -> manifest_check.Finding:
+  """Checks a checkpoint, as far as there are problems, or stored results."""
+  names = list(expected["sets"])
+  if not is_checkpoint(place):
+    limit = expected["limit"]
+    stored = summary.read_all(place, names)
+    first = {n: restricted(result, limit) for n, result in stored.items()}
+    return manifest_check.stored(expected, side, first)
+  headers = {}
+  try:
+    for name in scored:
+      settings = settings_of(expected, side, name)
+      if not headers:  # Reading the weights takes time, and all sets share it.
+        policy = running.describe(running.directory_of(place), settings)
+      headers[name] = running.prepare(scored[name], policy, settings).header
+  except (OSError, ValueError) as e:
+    return manifest_check.Finding(f"checkpoint {side.upper()}", (str(e),))
+  return manifest_check.policy(expected, side, headers)
+
+
+def settings_of(
+    expected: Mapping[str, Any], side: str, name: str
+) -> running.Settings:
+  """How a set was asked; a template of one's own is that of --template."""
+  sampling = expected["sets"][name]["sampling"]
+  template = expected["sets"][name]["prompts"]["template"]
+  if template not in (*chat.TEMPLATES, "tokenizer"):
+    template = asking.settings().template
+  return running.Settings(
+      seed=sampling["seed"],
+      template=template,
+      max_tokens=sampling["max_tokens"],
+      dtype=sampling["dtype"],
+      stop=tuple(expected[side]["results"][name]["policy"]["stop"]),
+  )
 
 
 def run() -> None:
   """Compares, and writes and prints what came out."""
+  if _CHECK.value:
+    check()
+    return
   if not (_A.value and _B.value and _OUT.value):
     raise flags.Error("give --a=DIR, --b=DIR and --out=DIR")
   out = pathlib.Path(_OUT.value)
   found = obtain({"a": _A.value, "b": _B.value}, out)
-  if not asking.SUITE.value:
+  if not own_sets.names():
     shared = [name for name in found["a"] if name in found["b"]]
     if not shared:
       raise flags.Error("--a and --b must have a set in common, they have none")
     found = {s: {n: r[n] for n in shared} for s, r in found.items()}
-  a, b = restrict(found["a"], found["b"], asking.LIMIT.value)
+  a, b = (
+      {n: restricted(r, asking.LIMIT.value) for n, r in found[side].items()}
+      for side in ("a", "b")
+  )
   compared = comparison.compare(a, b, limit=asking.LIMIT.value)
   described = manifest.of_comparison(a, b, asking.LIMIT.value)
   write(out, compared, described)
@@ -192,7 +275,8 @@ def run() -> None:
     print(sentence)
   for note in comparison.notes(a, b):
     print(note)
-  if a and described["a"]["machine"] != described["b"]["machine"]:
+  machines = [described[side]["machines"] for side in ("a", "b")]
+  if machines[0] != machines[1] or len(machines[0]) > 1:
     print("Evaluated on different machines or batches: rounding may differ.")
 
 

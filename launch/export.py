@@ -11,6 +11,7 @@ generation settings and the shape come from there. The run may go on meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
+import functools
 import os
 import pathlib
 import sys
@@ -164,6 +165,12 @@ def adapters_of(
   return lora.LoraOptions(**{**fields, "targets": tuple(fields["targets"])})
 
 
+def eos_ids_of(record: checkpoint_record.Record) -> list[int] | None:
+  """Tokens that ended a completion of a step; None if they are the base's."""
+  found = record.fingerprint.get("--config.problems", {}).get("stop")
+  return [int(token) for token in found] if found else None
+
+
 def export(
     workdir: pathlib.Path,
     base: pathlib.Path,
@@ -192,13 +199,14 @@ def export(
     raise ValueError(
         f"--policy={base} must be what the run started from; its files differ"
     )
-  options = adapters_of(record)
+  options, stops = adapters_of(record), eos_ids_of(record)
+  save = functools.partial(policies.save, out, config, source=base, dtype=dtype)
   if options is None:
     if adapter:
       raise ValueError("--adapter: this run trained every weight, without LoRA")
     _, abstract = transformer.structure(config)
     params: nnx.State = restore(directory, step, record.leaves, abstract)
-    policies.save(out, config, params, source=base, dtype=dtype)
+    save(params, eos_token_id=stops)
     return step
   abstract = lora.shapes(config, options)
   found = restore(directory, step, record.leaves, abstract)
@@ -207,7 +215,7 @@ def export(
     return step
   # Also refuses a --policy without weights: there is nothing to merge with.
   merged = lora.merge(policies.load(base).params, found, options)
-  policies.save(out, config, merged, source=base, dtype=dtype)
+  save(merged, eos_token_id=stops)
   return step
 
 

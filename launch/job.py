@@ -20,6 +20,9 @@ from poise_jax.rollout import text_tokenizer as text_tokenizer_lib
 from poise_jax.rollout import tokenizer as tokenizer_lib
 from poise_jax.tasks import arithmetic, grading_pool
 from poise_jax.training import (
+    config as config_lib,
+)
+from poise_jax.training import (
     environment as environment_lib,
 )
 from poise_jax.training import (
@@ -50,6 +53,7 @@ class Job(NamedTuple):
     fingerprint: what must not change over a run.
     evaluate: scores params, if anything does.
     about: the task in a line, for people.
+    eos_ids: tokens that end a completion; none where they are the base's.
   """
 
   base: pathlib.Path
@@ -60,6 +64,7 @@ class Job(NamedTuple):
   fingerprint: Mapping[str, Any]
   evaluate: run_lib.EvaluateFn | None
   about: str
+  eos_ids: tuple[int, ...]
 
 
 def make(told: experiment.Experiment, stack: contextlib.ExitStack) -> Job:
@@ -72,6 +77,8 @@ def make(told: experiment.Experiment, stack: contextlib.ExitStack) -> Job:
   Raises:
     flags.Error: naming the flag to change; nothing has been compiled.
   """
+  with experiment.naming("--config.algorithm"):
+    policy_engine.check_algorithm(told.algorithm, told.training)
   if told.problems is None:
     return _embedded(told)
   return _of_problems(told, told.problems, stack)
@@ -101,6 +108,29 @@ def _embedded(told: experiment.Experiment) -> Job:
       {"--config.policy": policy.sha256, "task": _TASK},
       score,
       "",
+      (),
+  )
+
+
+def release(job: Job) -> None:
+  """Frees the weights of the base policy where nothing will read them again.
+
+  Once a run has begun it has its own: without a reference policy, and without
+  adapters of the base, these would only lie there.
+  """
+  config = job.trainer.config
+  if not config.reference and config.lora is None:
+    for leaf in jax.tree.leaves(job.policy.params):
+      leaf.delete()
+
+
+def held_out_batch(training: config_lib.TrainConfig) -> int:
+  """Problems asked at once: no more than are sampled at once, so that it fits.
+
+  Both are equal parts on all devices, which `TrainConfig` has checked.
+  """
+  return min(
+      training.schedule.prompts_at_once or training.prompts, training.prompts
   )
 
 
@@ -214,8 +244,7 @@ def _of_problems(
           ),
           pose(problems=chosen.evaluated, batch=1),
           chosen.evaluated,
-          # No more than are sampled at once, so that it fits.
-          training.schedule.prompts_at_once or training.prompts,
+          held_out_batch(training),
           trainer.mesh,
       )
   with experiment.naming(f"--config.policy={told.policy}"):
@@ -234,4 +263,5 @@ def _of_problems(
       {"--config.policy": policy.sha256, "--config.problems": texts},
       evaluate,
       str(chosen),
+      tuple(tokenizer.eos_ids),
   )

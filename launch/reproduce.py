@@ -40,6 +40,11 @@ _BASE = flags.DEFINE_string(
     None,
     "Base policy of the run, by its name, or by its directory if it has moved.",
 )
+_REQUIRE_JAIL = flags.DEFINE_bool(
+    "require_jail",
+    False,
+    "Refuse to export an expired program again where seccomp is missing.",
+)
 
 _WHERE = "; name where it is by --base=DIR"
 
@@ -73,8 +78,13 @@ def algorithm(
   try:
     loaded, again = artifact.load(candidate.artifact, candidate.name), False
   except findings.RefusedError:
-    with jail_lib.Jail() as jail:
-      renewed = renewal.renew(candidate.artifact, candidate.source, jail)
+    with jail_lib.Jail(require_jail=_REQUIRE_JAIL.value) as jail:
+      renewed = renewal.renew(
+          candidate.artifact,
+          candidate.source,
+          jail,
+          taken=candidate.fingerprint,
+      )
     loaded, again = artifact.load(renewed.data, candidate.name), True
   return loaded._replace(hparams=dict(key["hparams"])), again
 

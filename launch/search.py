@@ -36,7 +36,7 @@ from poise_jax.discovery import (
 )
 from poise_jax.discovery.agents import choice
 from poise_jax.discovery.evidence import plan
-from poise_jax.discovery.llm import exchange
+from poise_jax.discovery.llm import client, exchange
 from poise_jax.discovery.proposer import grammar
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
@@ -144,7 +144,9 @@ def main(argv: Sequence[str]) -> None:
   try:
     if argv[1:]:
       raise flags.Error(f"unexpected argument {argv[1]!r}: use --flag=value")
-    run()
+    # No child of a campaign inherits them, whoever proposes.
+    with client.hidden_keys():
+      run()
   except KeyboardInterrupt:
     fail("interrupted; the same command continues", status=130)
   except (flags.Error, store.ArchiveError, jail.JailError) as error:

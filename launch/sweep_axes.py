@@ -18,6 +18,11 @@ from poise_jax.evaluation import suite
 from poise_jax.tasks import arithmetic, embedded
 from poise_jax.training import config as config_lib
 
+_REQUIRE_JAIL = flags.DEFINE_bool(
+    "require_jail",
+    False,
+    "Refuse to verify the FILE.py of a candidate where seccomp is missing.",
+)
 _SEEDS = tuple(range(5))
 _TASK = "arithmetic"
 # Keys of an experiment that only a sweep has.
@@ -208,19 +213,29 @@ def verified(names: Sequence[str] | set[str]) -> dict[str, tuple[bytes, str]]:
     Name -> exported program and text.
 
   Raises:
-    flags.Error: if one may not be trained.
+    flags.Error: if one may not be trained, or this machine cannot tell.
   """
   files = sorted(name for name in names if name.endswith(".py"))
   if not files:
     return {}
   found = {}
-  with jail_lib.Jail() as jail:
+  with jail_lib.Jail(require_jail=_required()) as jail:
     for name in files:
       with experiment.naming(f"--sweep: algorithm={name}"):
         text = pathlib.Path(name).read_text("utf-8")
-      verdict = verification.verify(text, jail)
+      try:
+        verdict = verification.verify(text, jail)
+      except jail_lib.JailError as error:
+        raise flags.Error(
+            f"--sweep: {name} is not verified: {error}"
+        ) from error
       if not verdict.ok:
         said = "; ".join(f.message for f in verdict.findings)
         raise flags.Error(f"--sweep: {name} may not be trained: {said}")
       found[name] = (verdict.artifact, text)
   return found
+
+
+def _required() -> bool:
+  """What the flag says; not where no command line was read."""
+  return flags.FLAGS.is_parsed() and _REQUIRE_JAIL.value

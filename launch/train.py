@@ -89,9 +89,10 @@ def further_sinks(
     found.append(
         sinks.to_wandb(
             project=_WANDB.value,
-            run_id=workdir.resolve().name,
+            run_id=sinks.run_id(workdir),
             directory=workdir,
             config=config,
+            name=workdir.resolve().name,
         )
     )
   return sinks.combine(*found)
@@ -134,6 +135,7 @@ def train(
       if job.about and sharding.is_writer():
         print(job.about, file=sys.stderr)
       on_start(step)
+      job_lib.release(job)
 
     result = run_lib.train(
         job.trainer,
@@ -159,6 +161,7 @@ def train(
         target,
         job.policy.config,
         job.trainer.policy(result.state),
+        eos_token_id=list(job.eos_ids) or None,
         source=job.base,
         dtype=stored_dtype(job.policy.fields),
     )

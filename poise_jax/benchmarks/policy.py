@@ -34,8 +34,8 @@ def run_rollout(
     Figures of the first, and for each other one under its name.
   """
   found, samples = {}, {}
-  mesh = workloads.make_mesh()
   for name, workload in some.items():
+    mesh = workloads.make_mesh(workload)
     begin = time.perf_counter()
     samples[name] = _make_sample(workload, mesh)
     tokens = float(np.sum(samples[name]().mask))
@@ -73,7 +73,7 @@ def _make_sample(
 def run_train(workload: workloads.Workload, rounds: int) -> dict[str, Any]:
   """Times whole steps: rollout and update, each on the last one's policy."""
   begin = time.perf_counter()
-  mesh = workloads.make_mesh()
+  mesh = workloads.make_mesh(workload)
   rollouts, updates, first = [], [], 0.0
   with workloads.in_mesh(mesh):
     graphdef, params, prompts = workloads.start(workload, mesh)

@@ -36,6 +36,7 @@ class Workload:
     ends: how many tokens of the vocabulary end a completion.
     schedule: in which pieces completions are sampled.
     micro_batches: parts in which the update goes through the policy.
+    devices: most that it is spread over; 0 is all.
     options: memory and precision of the update, precision of sampling.
   """
 
@@ -47,6 +48,7 @@ class Workload:
   ends: int = 0
   schedule: generate.Schedule = generate.Schedule()
   micro_batches: int = 1
+  devices: int = 0
   options: scoring.ScoreOptions = scoring.ScoreOptions()
 
   @property
@@ -79,11 +81,13 @@ W1 = Workload(_SMALL, 32, 8, 32, 64)
 W2 = Workload(_SMALL, 64, 1, 32, 128, schedule=generate.Schedule(segment=32))
 # The same with lengths that are geometric, a quarter of the longest on average:
 # random weights make all tokens nearly equally probable, 16 of 512 end a row.
+# On one device: several that are one processor wait for each other after each
+# token, which for the last few rows takes longer than the token itself.
 W2_SKEWED = dataclasses.replace(
-    W2, ends=16, schedule=generate.Schedule(segment=16)
+    W2, ends=16, schedule=generate.Schedule(segment=16), devices=1
 )
 # The longest row holds up all others.
-W2_STATIC = dataclasses.replace(W2, ends=16, schedule=generate.Schedule())
+W2_STATIC = dataclasses.replace(W2_SKEWED, schedule=generate.Schedule())
 # A real size, for an accelerator.
 W3 = Workload(
     _QWEN25_1P5B,
@@ -99,9 +103,10 @@ W3 = Workload(
 )
 
 
-def make_mesh() -> jax.sharding.Mesh:
-  """All devices, each with a part of the prompts."""
-  return sharding.make_mesh(sharding.MeshConfig(data=jax.device_count()))
+def make_mesh(workload: Workload) -> jax.sharding.Mesh:
+  """The devices of a workload, each with a part of the prompts."""
+  devices = jax.devices()[: workload.devices or None]
+  return sharding.make_mesh(sharding.MeshConfig(data=len(devices)), devices)
 
 
 def in_mesh(mesh: jax.sharding.Mesh) -> contextlib.AbstractContextManager:

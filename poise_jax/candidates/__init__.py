@@ -9,6 +9,7 @@ In the order in which a source passes through:
   syntax        the allow-list over the parsed text
   loops         how often the loops of a source run
   jail          the parent's end: warm children, each used for one source
+  answers       what comes back from the children, made sense of
   child         one jailed process, and why it gave no answer
   wire          the frames between the two ends
   inmate        the child's end
@@ -19,9 +20,11 @@ In the order in which a source passes through:
   artifact      the bytes that come back, and the Algorithm made from them
   renewal       artifacts that a newer jax cannot read, made again
   examination   what is done with an artifact, in a child of its own
+  scale         the program of a loss at the sizes of a training run
   screen        what an exported module may contain
   probes        small batches that reach every branch of a loss
   contract      what every loss must do on them
+  invariance    what must change nothing: padding, order, junk
   bandit        the smallest problem: whether it learns
   declared      what a source claims of its loss, checked
   fingerprint   what a loss does: its gradients on the probes
@@ -41,7 +44,7 @@ if typing.TYPE_CHECKING:
 
 
 def verify(
-    source: str | bytes,
+    source: typing.Any,
     parent: "verification.Verdict | None" = None,
     *,
     jail: "jail_lib.Jail | None" = None,
@@ -55,13 +58,14 @@ def verify(
   See `verification.verify`, which has more to choose.
 
   Args:
-    source: the text of a loss.
+    source: the text of a loss; anything else is refused.
     parent: what was said of the loss that its NEUTRAL leads back to.
     jail: with warm children it takes a second; one for this source alone,
       which takes seconds, if left out.
 
   Returns:
-    The verdict. No source makes this raise.
+    The verdict. No source makes this raise. Known algorithms are beside it
+    unless their fingerprints have to be taken first, see `known.catalogue`.
 
   Raises:
     jail.JailError: if this machine cannot run a jail.
@@ -77,5 +81,5 @@ def verify(
       source,
       jail,
       parent=None if parent is None else parent.fingerprint,
-      known=known.catalogue(),
+      known=known.ready(),
   )

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import struct
 from typing import Any
 
@@ -22,9 +23,11 @@ from jax import export
 import jax.numpy as jnp
 
 from poise_jax import types
-from poise_jax.candidates import findings, screen
+from poise_jax.candidates import findings, returns, screen
 
 CONTRACT_VERSION = 1
+MAX_HPARAMS = 64
+MAX_DECLARED = 16
 DIFFERENTIABLE = ("logprobs", "entropy")
 
 # Field of the batch -> its axes and type, as they cross the boundary.
@@ -49,6 +52,7 @@ BATCH_FIELDS: dict[str, tuple[str, str]] = {
 
 _MARK = b"poise-jax artifact\n"
 _LENGTHS = struct.Struct(">III")
+_CLAIM = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _PLATFORMS = frozenset({"cpu", "cuda", "tpu"})
 _HINT = "verify the source again with this version of the package"
 
@@ -210,12 +214,34 @@ def _metadata(header: Any) -> Metadata:
   }
   metadata = Metadata(**header)
   for constants in (metadata.hparams, metadata.neutral or {}):
-    for value in constants.values():
-      if type(value) is not float or not math.isfinite(value):
-        raise ValueError("constants must be finite floats")
+    if len(constants) > MAX_HPARAMS or not all(
+        is_constant(*item) for item in constants.items()
+    ):
+      raise ValueError("constants must be few, named and finite floats")
+  if not set(metadata.neutral or {}) <= set(metadata.hparams):
+    raise ValueError("neutral constants must be among the constants")
   if set(metadata.shapes) != set("PGTK"):
     raise ValueError("sizes must be P, G, T and K")
+  if not is_claims(metadata.declares):
+    raise ValueError("claims must be few names")
+  returns.check_state(metadata.state)
+  returns.check_names(metadata.metrics)
   return metadata
+
+
+def is_constant(name: Any, value: Any) -> bool:
+  """Whether a source may declare this constant."""
+  named = isinstance(name, str) and name.isidentifier() and len(name) <= 64
+  return named and type(value) is float and math.isfinite(value)
+
+
+def is_claims(value: Any) -> bool:
+  """Whether these may be the names of claimed properties."""
+  return (
+      isinstance(value, (tuple, list))
+      and len(value) <= MAX_DECLARED
+      and all(type(name) is str and _CLAIM.fullmatch(name) for name in value)
+  )
 
 
 def _check_signature(

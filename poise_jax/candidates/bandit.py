@@ -20,6 +20,8 @@ from poise_jax import types
 from poise_jax.candidates import contract, findings
 
 STEPS = 40
+# Of the training run that these steps stand for, evenly spaced.
+SPAN = 1000
 # Mean probability of the better arm that must be reached, from 1/2.
 MUST_REACH = 0.6
 
@@ -59,8 +61,9 @@ def train(
 ) -> float:
   """Trains the table with Adam, on-policy, from even odds.
 
-  Takes `steps` calls of the loss, some 20 ms. The result is a function of the
-  arguments.
+  Takes `steps` calls of the loss, some 20 ms. `batch.step` and `batch.progress`
+  go through a whole run on the way, so that a schedule has its time. The result
+  is a function of the arguments.
 
   Args:
     step: of the loss, compiled for batches of `sizes`.
@@ -80,8 +83,9 @@ def train(
   mean, square = np.zeros_like(logits), np.zeros_like(logits)
   passed = np.full(sizes.prompts, 0.5)
   for index in range(steps):
+    now = index * SPAN // steps
     batch, arms = sample(
-        logits, rng, sizes, step=index, steps=steps, passed=passed
+        logits, rng, sizes, step=now, steps=SPAN, passed=passed
     )
     result = step(hparams, state, batch)
     state = result.state

@@ -61,6 +61,8 @@ class SilentError(Exception):
 class Child:
   """One process, from its start to its end.
 
+  Starting one raises `OSError` where the machine has no room for it.
+
   Attributes:
     filtered: whether the system-call filter is active; known once warm.
     uses: requests that it answered.

@@ -137,6 +137,26 @@ def compile_step(
     findings.RefusedError: if it needs much more memory than the batch has
       numbers; the loss is then not run.
   """
+  hparams = {k: jnp.float32(v) for k, v in algorithm.hparams.items()}
+  compiled = _compile(lower_step(algorithm, hparams, state, _fields(batch)))
+  usage = compiled.memory_analysis()
+  if usage is not None and usage.temp_size_in_bytes > MAX_TEMPORARY_BYTES:
+    raise findings.RefusedError(
+        "memory",
+        "the loss needs more than"
+        f" {MAX_TEMPORARY_BYTES // 1024**2} MiB for a probe batch",
+        "avoid arrays that are much larger than [P, G, T]",
+    )
+  return CompiledStep(compiled)
+
+
+def lower_step(
+    algorithm: types.Algorithm,
+    hparams: Mapping[str, Any],
+    state: types.State,
+    fields: Mapping[str, Any],
+) -> jax.stages.Lowered:
+  """Traces value and gradients; of arrays, or of shapes and types alone."""
 
   # A dict and not a batch: its fields are arrays at every stage of jax.
   def step(
@@ -151,18 +171,7 @@ def compile_step(
         fields["logprobs"], fields["entropy"]
     )
 
-  hparams = {k: jnp.float32(v) for k, v in algorithm.hparams.items()}
-  lowered = jax.jit(step).lower(hparams, state, _fields(batch))
-  compiled = _compile(lowered)
-  usage = compiled.memory_analysis()
-  if usage is not None and usage.temp_size_in_bytes > MAX_TEMPORARY_BYTES:
-    raise findings.RefusedError(
-        "memory",
-        "the loss needs more than"
-        f" {MAX_TEMPORARY_BYTES // 1024**2} MiB for a probe batch",
-        "avoid arrays that are much larger than [P, G, T]",
-    )
-  return CompiledStep(compiled)
+  return jax.jit(step).lower(hparams, state, dict(fields))
 
 
 def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:

@@ -18,7 +18,9 @@ from poise_jax.candidates import contract, findings, fingerprint
 # Largest deviation, relative to the size of what must agree or cancel.
 TOLERANCE = 1e-3
 
-_SHIFT, _SCALE = 0.75, 3.0
+# Neither moves a correct answer across 1/2.
+_SHIFT, _SCALE = 0.25, 3.0
+_VACUOUS = "its gradient is 0 on the probes that would show it"
 # Probes that a change of rewards or of the old policy shows on.
 _REWARDED = ("mixed", "off_policy", "streams", "small_spread")
 
@@ -158,20 +160,30 @@ def _zero_sum(subject: Subject) -> str:
   slopes = subject.slopes(on_policy(subject.batches))[0]
   total = np.abs(slopes.sum(axis=(1, 2)))
   size = np.abs(slopes).sum(axis=(1, 2))
+  if not np.any(size):
+    return _VACUOUS
   return _worded(
       np.max(total), np.max(size), "the sum of the pushes within a group is"
   )
 
 
 def _reward_shift_invariant(subject: Subject) -> str:
-  """Adding a number to all rewards changes nothing."""
-  shifted = lambda b: {"rewards": b.rewards + _SHIFT}
+  """Adding a number to all rewards changes nothing, whichever it reads."""
+  shifted = lambda b: {
+      "rewards": b.rewards + _SHIFT,
+      "correct": b.correct + _SHIFT,
+      "reward_components": b.reward_components.at[..., 0].add(_SHIFT),
+  }
   return _unchanged(subject, shifted, f"rewards + {_SHIFT}")
 
 
 def _reward_scale_invariant(subject: Subject) -> str:
   """Multiplying all rewards by a number changes nothing."""
-  scaled = lambda b: {"rewards": b.rewards * _SCALE}
+  scaled = lambda b: {
+      "rewards": b.rewards * _SCALE,
+      "correct": b.correct * _SCALE,
+      "reward_components": b.reward_components * _SCALE,
+  }
   return _unchanged(subject, scaled, f"rewards * {_SCALE}")
 
 
@@ -217,15 +229,17 @@ def _unchanged(
     words: str,
 ) -> str:
   """Compares the slopes before and after a change of some fields."""
+  seen = False
   for name in _REWARDED:
     batch = subject.batches[name]
     before = subject.slopes(batch)
     after = subject.slopes(dataclasses.replace(batch, **change(batch)))
     said = f"with {words} on the probe {name} the gradient changes by"
     size = np.max(np.abs(before))
+    seen = seen or size > 0
     if wrong := _worded(np.max(np.abs(after - before)), size, said):
       return wrong
-  return ""
+  return "" if seen else _VACUOUS
 
 
 def _worded(deviation: float, size: float, words: str) -> str:

@@ -10,6 +10,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from poise_jax import types
 from poise_jax.candidates import (
@@ -20,9 +21,15 @@ from poise_jax.candidates import (
     findings,
     fingerprint,
     intrinsic,
+    invariance,
     limits,
     probes,
+    scale,
+    screen,
 )
+
+# Operations of the compiled step, with its gradient, for each that was traced.
+EXPANSION = 10
 
 _NOT_COMPARED = findings.Finding(
     "advisory",
@@ -30,6 +37,20 @@ _NOT_COMPARED = findings.Finding(
     "NEUTRAL was not checked, as the loss or its parent accepts batches of one"
     " size only",
     "let jnp infer sizes: reduce over axes, and use *_like functions",
+)
+_NO_PARENT = findings.Finding(
+    "advisory",
+    "neutral",
+    "NEUTRAL was not checked, as no fingerprint of a parent was given to"
+    " compare with",
+    "verify it again with its parent, or take NEUTRAL out",
+)
+_EMPTY = findings.Finding(
+    "advisory",
+    "neutral",
+    "NEUTRAL is empty, which says nothing: at its own constants the loss is"
+    " what it is",
+    "name the constants at which the new mechanism vanishes, or take it out",
 )
 
 
@@ -56,17 +77,20 @@ def examine(
     parent: bytes | None = None,
     must_learn: bool = True,
     grpo: fingerprint.Fingerprint | None = None,
+    bounds: limits.Limits | None = None,
 ) -> Examination:
   """Checks everything in an artifact, and what its loss does.
 
-  Once the loss is compiled, in this order: the contract on the probes; whether
-  it learns; what its source declares of it; what it grew out of.
+  In this order: what it would take in a training run; the contract on the
+  probes; what must change nothing; whether it learns; what its source declares
+  of it; what it grew out of.
 
   Args:
     data: what came out of the jail; may be anything.
     parent: packed fingerprint of the loss that NEUTRAL leads back to.
     must_learn: refuse a loss that does not solve a bandit.
     grpo: its fingerprint, to measure the length of steps by.
+    bounds: of the artifact; the usual ones if left out.
 
   Returns:
     Findings and, if none of them refuses it, numbers. Never raises.
@@ -74,6 +98,7 @@ def examine(
   try:
     parts = artifact.read(data)
     algorithm = artifact.algorithm(parts, "candidate")
+    suspect = _check_run(algorithm, parts.metadata, bounds or limits.Limits())
     batches = probe_batches(parts.metadata)
     state = contract.first_state(algorithm)
     step = contract.compile_step(algorithm, state, next(iter(batches.values())))
@@ -81,15 +106,18 @@ def examine(
     if any(f.level == "contract" for f in found):
       return Examination(found)
     hparams = {k: jnp.float32(v) for k, v in algorithm.hparams.items()}
+    found += _unaltered(algorithm, step, state, batches, suspect)
+    if any(f.level == "contract" for f in found):
+      return Examination(found)
     taken = fingerprint.take(step, hparams, state, batches)
     if must_learn:
       sizes = bandit.sizes_of(next(iter(batches.values())))
       found += bandit.check(step, hparams, state, sizes)
-      if found[-1:] and found[-1].level == "contract":
+      if any(f.level == "contract" for f in found):
         return Examination(found)
     subject = declared.Subject(step, algorithm.hparams, state, batches)
     found += declared.check(subject, parts.metadata.declares)
-    if parent is not None and parts.metadata.neutral:
+    if parts.metadata.neutral is not None:
       found += _reduction(subject, parts.metadata.neutral, algorithm, parent)
     comparable = grpo is not None and grpo.suite == taken.suite
     metrics = intrinsic.measure(
@@ -138,14 +166,59 @@ def _suite(
   return probes.suite(prompts, group_size, tokens, components)
 
 
+def _check_run(
+    algorithm: types.Algorithm,
+    metadata: artifact.Metadata,
+    bounds: limits.Limits,
+) -> bool:
+  """Screens the program for the sizes of training.
+
+  Returns:
+    Whether the width of the padding is more than a shape in it.
+  """
+  programs = []
+  for sizes in (scale.LARGE, scale.SHORT):
+    sizes = scale.fixed(sizes, metadata.shapes)
+    programs.append(scale.program(algorithm, metadata, sizes))
+    slots = sizes["P"] * sizes["G"] * sizes["T"]
+    screen.check_run(programs[-1], slots, EXPANSION * bounds.operations)
+  return scale.differ(*programs)
+
+
+def _unaltered(
+    algorithm: types.Algorithm,
+    step: contract.StepFn,
+    state: types.State,
+    batches: Mapping[str, types.RolloutBatch],
+    suspect: bool,
+) -> tuple[findings.Finding, ...]:
+  """Checks what must change nothing; compiles again only where it may."""
+  hparams = {k: np.float32(v) for k, v in algorithm.hparams.items()}
+  seen = step(hparams, state, batches["mixed"]).state
+  subject = invariance.Subject(step, hparams, seen, batches)
+  found = invariance.check(subject)
+  if suspect:
+    batch = invariance.widened(batches["mixed"])
+    wider = contract.compile_step(algorithm, state, batch)
+    found += invariance.check_padding(subject, wider)
+  return found
+
+
 def _reduction(
     subject: declared.Subject,
     neutral: Mapping[str, float],
     algorithm: types.Algorithm,
-    parent: bytes,
+    parent: bytes | None,
 ) -> tuple[findings.Finding, ...]:
   """Compares with the parent, if they were seen on the same probes."""
-  other = fingerprint.from_bytes(parent)
+  if not neutral:
+    return (_EMPTY,)
+  if parent is None:
+    return (_NO_PARENT,)
+  try:
+    other = fingerprint.from_bytes(parent)
+  except ValueError:  # Of another version, or damaged: no fault of the loss.
+    return (_NO_PARENT,)
   if other.suite != fingerprint.suite_hash(subject.batches):
     return (_NOT_COMPARED,)
   return declared.check_reduction(subject, neutral, algorithm.init, other)

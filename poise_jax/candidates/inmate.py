@@ -68,7 +68,7 @@ def main() -> None:
   _send(answer, {"ready": True, "filtered": filtered})
   while role == "examine":
     request = wire.decode(_read_exactly, max_body=bounds.request_bytes)
-    _send(answer, *examine(*request, grpo))
+    _send(answer, *examine(*request, grpo, bounds))
     _forget()
   header, body = wire.decode(_read_exactly, max_body=limits.SOURCE_BYTES)
   _send(answer, *serve(header, body, bounds))
@@ -156,7 +156,10 @@ def serve(
 
 
 def examine(
-    header: dict[str, Any], body: bytes, grpo: Any = None
+    header: dict[str, Any],
+    body: bytes,
+    grpo: Any = None,
+    bounds: limits.Limits | None = None,
 ) -> tuple[dict[str, Any], bytes]:
   """Examines one artifact.
 
@@ -164,6 +167,7 @@ def examine(
     header: `artifact_bytes`, and whether it `must_learn`.
     body: the artifact, then the packed fingerprint of the parent, if any.
     grpo: fingerprint of GRPO, if it is known.
+    bounds: of the artifact; the usual ones if left out.
 
   Returns:
     Header and body of the answer; the body is the packed fingerprint.
@@ -176,6 +180,7 @@ def examine(
       parent=body[size:] or None,
       must_learn=header["must_learn"],
       grpo=grpo,
+      bounds=bounds,
   )
   metrics = result.metrics and dataclasses.asdict(result.metrics)
   found = [finding.to_json() for finding in result.findings]

@@ -8,68 +8,25 @@ artifacts, never a source, and serves many of them.
 
 import collections
 from collections.abc import Callable
-import dataclasses
-import itertools
+import contextlib
 import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from poise_jax.candidates import canonical as canonical_lib
+from poise_jax.candidates import answers, limits
 from poise_jax.candidates import child as child_lib
-from poise_jax.candidates import findings, fingerprint, intrinsic, limits
 
 JailError = child_lib.JailError
+Traced, Examined = answers.Traced, answers.Examined
+Refusal = answers.Refusal
 
 _Answer = TypeVar("_Answer")
 
 # An examiner is replaced before what the compiler keeps adds up.
 MAX_USES = 40
-
-_NO_FILTER = findings.Finding(
-    "advisory",
-    "jail",
-    "the system-call filter is not available on this machine",
-    "install libseccomp and pyseccomp (Linux) for the full jail",
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Traced:
-  """What came back for a source that could be traced; bytes not yet trusted.
-
-  Attributes:
-    data: the artifact.
-    findings: about the jail.
-    jaxpr: the traced loss as text, for people.
-    canonical: the canonical form, by the word of the child; None if it gave
-      none.
-  """
-
-  data: bytes
-  findings: tuple[findings.Finding, ...]
-  jaxpr: str = ""
-  canonical: canonical_lib.Canonical | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Refusal:
-  """Why nothing usable came back.
-
-  Attributes:
-    findings: the reasons.
-    conclusive: whether the source is to blame; if not, ask again later.
-  """
-
-  findings: tuple[findings.Finding, ...]
-  conclusive: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Examined:
-  """What the examiner has to say about an artifact; see `examination`."""
-
-  findings: tuple[findings.Finding, ...]
-  fingerprint: bytes | None = None
-  metrics: intrinsic.Metrics | None = None
+# Before a process is started again that could not be, in seconds.
+_PAUSE = 0.5
+# Findings for which the memory of a used examiner may be to blame.
+_OF_EXAMINER = frozenset({"compile"})
 
 
 class Jail:
@@ -102,10 +59,10 @@ class Jail:
     self.bounds = bounds or limits.Limits()
     self.require_jail = require_jail
     self._open = True
-    self._spares = collections.deque(
-        child_lib.Child(self.bounds, "trace") for _ in range(spares)
-    )
-    self._examiner = child_lib.Child(self.bounds, "examine")
+    self._count = spares
+    self._spares: collections.deque[child_lib.Child] = collections.deque()
+    self._examiner: child_lib.Child | None = None
+    self._refill()
 
   def __enter__(self) -> "Jail":
     return self
@@ -117,8 +74,9 @@ class Jail:
     """Kills every child."""
     if self._open:
       self._open = False
-      for child in (*self._spares, self._examiner):
-        child.kill()
+      while self._spares:
+        self._drop_tracer()
+      self._drop_examiner()
 
   def wait_until_warm(self) -> None:
     """Blocks until the next requests will find warm children.
@@ -127,8 +85,14 @@ class Jail:
       JailError: if no child gets ready.
     """
     deadline = time.monotonic() + 2 * self.bounds.warm_seconds
-    self._tracer(deadline)
-    self._warm_examiner(deadline)
+    try:
+      self._tracer(deadline)
+      self._warm_examiner(deadline)
+    except child_lib.SilentError as error:
+      raise JailError(
+          "the machine is too busy to start the jail's children, or has no"
+          " memory or process left for them; end what it can do without"
+      ) from error
 
   def trace(
       self,
@@ -152,7 +116,7 @@ class Jail:
       ValueError: if the jail is closed.
     """
     if len(source) > limits.SOURCE_BYTES:
-      return _refuse(
+      return answers.refuse(
           "source-size",
           f"the source has {len(source)} bytes, the limit is"
           f" {limits.SOURCE_BYTES}",
@@ -167,12 +131,12 @@ class Jail:
             request, source, deadline=self._until(deadline)
         )
       finally:
-        self._spares.popleft().kill()
-        self._spares.append(child_lib.Child(self.bounds, "trace"))
-      advisories = () if child.filtered else (_NO_FILTER,)
-      return _read_trace(header, body, advisories)
+        self._drop_tracer()
+        self._refill()
+      advisories = () if child.filtered else (answers.NO_FILTER,)
+      return answers.read_trace(header, body, advisories, self.bounds)
 
-    return self._insist(attempt, _TRACE_REFUSALS, deadline)
+    return self._insist(attempt, answers.TRACE_REFUSALS, deadline)
 
   def examine(
       self,
@@ -194,21 +158,33 @@ class Jail:
       JailError: if no child gets ready.
       ValueError: if the jail is closed.
     """
+    if len(artifact) > self.bounds.artifact_bytes:
+      return answers.too_large(self.bounds)
+    if parent is None or len(parent) > limits.FINGERPRINT_BYTES:
+      parent = b""  # Not compared, which the examiner says.
     request = {"artifact_bytes": len(artifact), "must_learn": must_learn}
-    body = artifact + (parent or b"")
+    body = artifact + parent
 
     def attempt() -> Examined | Refusal:
       examiner = self._warm_examiner(deadline)
+      # What earlier artifacts left in it is not the fault of this one.
+      blameless = examiner.uses > 0
       try:
         answer = examiner.ask(request, body, deadline=self._until(deadline))
-      except child_lib.SilentError:
-        self._replace_examiner()
+      except child_lib.SilentError as error:
+        self._drop_examiner()
+        self._refill()
+        if blameless and error.cause in ("died", "garbled"):
+          return attempt()
         raise
-      if examiner.uses >= MAX_USES:
-        self._replace_examiner()
-      return _read_examination(*answer)
+      found = answers.read_examination(*answer)
+      faulty = any(f.rule in _OF_EXAMINER for f in found.findings)
+      if faulty or examiner.uses >= MAX_USES:
+        self._drop_examiner()
+        self._refill()
+      return attempt() if faulty and blameless else found
 
-    return self._insist(attempt, _EXAMINE_REFUSALS, deadline)
+    return self._insist(attempt, answers.EXAMINE_REFUSALS, deadline)
 
   def _insist(
       self,
@@ -223,34 +199,53 @@ class Jail:
       except child_lib.SilentError as error:
         repeatable = error.cause in ("starved", "idle", "killed")
         if time.monotonic() >= deadline:
-          return refusals["cpu"] if error.cause == "cpu" else _STARVED
+          return refusals["cpu"] if error.cause == "cpu" else answers.STARVED
         if last or not repeatable:
-          return refusals.get(error.cause, _STARVED)
+          return refusals.get(error.cause, answers.STARVED)
     raise AssertionError("unreachable")
 
   def _until(self, deadline: float) -> float:
     return min(deadline, time.monotonic() + self.bounds.wall_seconds)
 
   def _tracer(self, deadline: float) -> child_lib.Child:
-    """Returns the first spare, after replacing it once if it died waiting."""
+    """Returns the first spare, or a new one if it died waiting."""
 
-    def replace() -> None:
-      self._spares.popleft().kill()
-      self._spares.appendleft(child_lib.Child(self.bounds, "trace"))
+    def current() -> child_lib.Child:
+      if not self._spares:
+        self._spares.append(child_lib.Child(self.bounds, "trace"))
+      return self._spares[0]
 
-    return self._warm(lambda: self._spares[0], replace, deadline)
+    return self._warm(current, self._drop_tracer, deadline)
 
   def _warm_examiner(self, deadline: float) -> child_lib.Child:
-    return self._warm(lambda: self._examiner, self._replace_examiner, deadline)
+    def current() -> child_lib.Child:
+      if self._examiner is None:
+        self._examiner = child_lib.Child(self.bounds, "examine")
+      return self._examiner
 
-  def _replace_examiner(self) -> None:
-    self._examiner.kill()
-    self._examiner = child_lib.Child(self.bounds, "examine")
+    return self._warm(current, self._drop_examiner, deadline)
+
+  def _drop_tracer(self) -> None:
+    if self._spares:
+      self._spares.popleft().kill()
+
+  def _drop_examiner(self) -> None:
+    examiner, self._examiner = self._examiner, None
+    if examiner is not None:
+      examiner.kill()
+
+  def _refill(self) -> None:
+    """Starts what is missing; where it cannot be, the next use tries again."""
+    with contextlib.suppress(OSError):
+      while len(self._spares) < self._count:
+        self._spares.append(child_lib.Child(self.bounds, "trace"))
+      if self._examiner is None:
+        self._examiner = child_lib.Child(self.bounds, "examine")
 
   def _warm(
       self,
       current: Callable[[], child_lib.Child],
-      replace: Callable[[], None],
+      drop: Callable[[], None],
       deadline: float,
   ) -> child_lib.Child:
     """Waits for a child, and for another one if the first fails."""
@@ -259,135 +254,23 @@ class Jail:
     for last in (False, True):
       latest = time.monotonic() + self.bounds.warm_seconds
       try:
-        current().wait_until_warm(min(deadline, latest))
+        child = current()
+        child.wait_until_warm(min(deadline, latest))
+      except OSError as error:
+        # No room for a process: the machine is full, and may have some later.
+        if last:
+          raise child_lib.SilentError("starved") from error
+        time.sleep(min(_PAUSE, max(deadline - time.monotonic(), 0.0)))
       except JailError as error:
-        replace()
+        drop()
         if time.monotonic() >= deadline:
           raise child_lib.SilentError("starved") from error
         if last:
           raise
       else:
-        if self.require_jail and not current().filtered:
-          raise JailError(f"{_NO_FILTER.message}: {_NO_FILTER.hint}")
-        return current()
+        if self.require_jail and not child.filtered:
+          raise JailError(
+              f"{answers.NO_FILTER.message}: {answers.NO_FILTER.hint}"
+          )
+        return child
     raise AssertionError("unreachable")
-
-
-def _read_trace(
-    header: dict[str, Any],
-    body: bytes,
-    advisories: tuple[findings.Finding, ...],
-) -> Traced | Refusal:
-  """Makes sense of an answer, which may be forged."""
-  if header.get("ok") is True:
-    parts = _cut(body, header.get("sizes"))
-    if not parts or not parts[0]:
-      return _refuse_garbled()
-    data, *texts = parts
-    decode = lambda text: findings.storable(text.decode("utf-8", "replace"))
-    texts = [decode(text) for text in texts[:2]]
-    jaxpr, canonical = (*texts, "", "")[:2]
-    described = canonical_lib.from_json(header.get("canonical"), canonical)
-    return Traced(data, advisories, jaxpr, described)
-  found = _read_findings([header.get("finding")])
-  if found is None:
-    return _refuse_garbled()
-  # A source may be refused, it may not choose to be praised.
-  first = dataclasses.replace(found[0], level="contract")
-  return Refusal((first, *advisories))
-
-
-def _read_examination(
-    header: dict[str, Any], body: bytes
-) -> Examined | Refusal:
-  """Makes sense of the answer of an examiner."""
-  found = _read_findings(header.get("findings"))
-  if found is None:
-    return _refuse_garbled()
-  metrics = intrinsic.from_json(header.get("metrics"))
-  try:
-    fingerprint.from_bytes(body)
-  except ValueError:
-    return Examined(found, None, metrics)
-  return Examined(found, body, metrics)
-
-
-def _cut(body: bytes, sizes: Any) -> list[bytes]:
-  """Takes a body apart; empty if the sizes are not its own."""
-  if not isinstance(sizes, list) or not all(
-      type(size) is int and size >= 0 for size in sizes
-  ):
-    return []
-  if sum(sizes) != len(body):
-    return []
-  ends = itertools.accumulate(sizes)
-  return [body[e - n : e] for e, n in zip(ends, sizes, strict=True)]
-
-
-def _read_findings(values: Any) -> tuple[findings.Finding, ...] | None:
-  """Rebuilds findings; None if they are none."""
-  if not isinstance(values, list) or len(values) > 100:
-    return None
-  found = tuple(findings.from_json(value) for value in values)
-  return None if None in found else found
-
-
-def _refuse(rule: str, message: str, hint: str) -> Refusal:
-  """Makes a refusal of one finding."""
-  return Refusal((findings.contract(rule, message, hint),))
-
-
-def _refuse_garbled() -> Refusal:
-  return _refuse(
-      "jail",
-      "the process that traced the source gave an answer that is none",
-      "do not write to standard output or tamper with the tracing process",
-  )
-
-
-_STARVED = Refusal(
-    (
-        findings.contract(
-            "machine",
-            "the machine did not give the check its time, twice; this says"
-            " nothing about the source",
-            "verify it again when the machine is less busy",
-        ),
-    ),
-    conclusive=False,
-)
-_TIME_HINT = (
-    "a loss of a few dozen array operations traces in a fraction of a second;"
-    " avoid Python loops and huge constants"
-)
-_SLOW = _refuse("time", "tracing did not end within its time", _TIME_HINT)
-_DIED = _refuse(
-    "jail",
-    "the process that traced the source died before it answered",
-    "the source uses more memory than allowed, or does what a loss may not",
-)
-_SLOW_PROGRAM = _refuse(
-    "time",
-    "compiling the program and running it on small batches did not end within"
-    " its time",
-    "use fewer and smaller array operations; sorts and scans are slow",
-)
-_DEAD_PROGRAM = _refuse(
-    "compile",
-    "the compiler died on the exported program",
-    "use fewer, simpler and smaller array operations",
-)
-_TRACE_REFUSALS: dict[child_lib.Cause, Refusal] = {
-    "cpu": _SLOW,
-    "idle": _SLOW,
-    "killed": _DIED,
-    "died": _DIED,
-    "garbled": _refuse_garbled(),
-}
-_EXAMINE_REFUSALS: dict[child_lib.Cause, Refusal] = {
-    "cpu": _SLOW_PROGRAM,
-    "idle": _SLOW_PROGRAM,
-    "killed": _DEAD_PROGRAM,
-    "died": _DEAD_PROGRAM,
-    "garbled": _DEAD_PROGRAM,
-}

@@ -1,7 +1,8 @@
 """Fingerprints of all known algorithms, to compare others with.
 
 Taking them compiles the whole catalogue, so they are shipped with the package,
-under a key of all that they depend on.
+under a key of all that they depend on. Of jax that is what it takes for the
+derivative where there is none, not its version.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import tempfile
 import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from poise_jax import types
@@ -40,22 +42,29 @@ class Library:
 
 
 @functools.cache
+def ready() -> Library | None:
+  """As `catalogue`, if they need not be taken; else None.
+
+  They need not if those that are shipped, or were kept, are of this catalogue.
+  """
+  key = _key(probes.suite())
+  found = (_read(file, key) for file in (SHIPPED, _kept()))
+  return next((library for library in found if library is not None), None)
+
+
+@functools.cache
 def catalogue() -> Library:
   """Fingerprints of the catalogue on the usual probes, read or taken.
 
-  They are shipped. Should they be those of another catalogue or another jax,
-  they are taken once, which lasts a minute, and kept in the user's cache
-  directory.
+  They are shipped. Should they be those of another catalogue, they are taken
+  once, which lasts a minute, and kept in the user's cache directory. Whoever
+  cannot wait asks for those that are `ready`.
   """
+  if (found := ready()) is not None:
+    return found
   batches = probes.suite()
-  key = _key(batches)
-  caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  cache = pathlib.Path(caches) / "poise_jax" / SHIPPED.name
-  for file in (SHIPPED, cache):
-    if (found := _read(file, key)) is not None:
-      return found
   try:
-    return library(cache, batches)
+    return library(_kept(), batches)
   except OSError:  # Nowhere to keep it.
     return library(None, batches)
 
@@ -83,11 +92,16 @@ def library(
   return Library(known)
 
 
+def _kept() -> pathlib.Path:
+  """Where fingerprints are kept that are not shipped."""
+  caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(caches) / "poise_jax" / SHIPPED.name
+
+
 def _key(batches: Mapping[str, types.RolloutBatch]) -> str:
   """Hash of all that the fingerprints depend on."""
   digest = hashlib.sha256(fingerprint.suite_hash(batches).encode())
-  # Derivatives at kinks are a choice of jax; fixes do not change them.
-  digest.update(jax.__version__.rpartition(".")[0].encode())
+  digest.update(_chosen())
   for name in catalog.names():
     entry = catalog.describe(name)
     digest.update(f"{name} {sorted(entry.defaults.items())}".encode())
@@ -98,6 +112,33 @@ def _key(batches: Mapping[str, types.RolloutBatch]) -> str:
     for function in functions.values():
       digest.update(inspect.getsource(function).encode())
   return digest.hexdigest()
+
+
+@functools.cache
+def _chosen() -> bytes:
+  """The derivatives that this jax chooses where there are none."""
+  return np.asarray(jax.jit(jax.jacfwd(_kinks))(0.0)).tobytes()
+
+
+def _kinks(x: jax.Array) -> jax.Array:
+  """Functions without a derivative at 0, for which jax chooses one."""
+  pair = jnp.stack([x, 2.0 * x])
+  return jnp.stack(
+      [
+          jnp.maximum(x, 0.0),
+          jnp.minimum(x, 0.0),
+          jnp.clip(x, 0.0, 1.0),
+          jax.lax.clamp(0.0, x, 1.0),
+          jnp.abs(x),
+          jax.nn.relu(x),
+          jax.nn.leaky_relu(x),
+          jnp.max(pair),
+          jnp.min(pair),
+          *jnp.sort(pair),
+          jnp.where(x > 0.0, x, 3.0 * x),
+          jnp.sqrt(jnp.maximum(x, 1e-6)),
+      ]
+  )
 
 
 def _read(cache: pathlib.Path, key: str) -> Library | None:

@@ -5,7 +5,7 @@ import dataclasses
 SOURCE_BYTES = 64 * 1024
 # The traced program as text, and the canonical one, which come along.
 TEXT_BYTES = 1024**2
-# Packed gradients on the probes: of the usual sizes some 10 kB.
+# Packed gradients on the probes: of the usual sizes some 20 kB.
 FINGERPRINT_BYTES = 256 * 1024
 
 

@@ -1,9 +1,10 @@
 """What the child gives up, for good, before it reads a source.
 
-Three layers, each of which stands alone: no descriptor can be opened any more
-(`RLIMIT_NOFILE` 0), processor time, memory and file size are bounded, and on
-Linux a seccomp filter answers EPERM to every system call but the few that
-tracing makes. `jax.export` has been seen to need no other ones once it has
+Four layers, each of which stands alone: no descriptor can be opened any more
+(`RLIMIT_NOFILE` 0); processor time, memory, file size and threads are bounded;
+where it was root, it becomes a user that nobody else is, without capabilities;
+and on Linux a seccomp filter answers EPERM to every system call but the few
+that tracing makes. `jax.export` has been seen to need no other ones once it has
 traced something.
 """
 
@@ -23,12 +24,20 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_THREAD = 0x00010000
-# What a fork bomb may come to where nothing else stops it.
+_CAPABILITY_VERSION = 0x20080522
+_CAP_KILL, _CAP_SETGID, _CAP_SETUID = 5, 6, 7
+# Threads beyond those of the warm-up: of a user that only this process is, and
+# of one that others are too, which may start some in the meantime.
+_OWN_THREADS = 64
 _MORE_TASKS = 512
+# No distribution gives out user ids from here to 2^31.
+_FIRST_USER = 1_900_000_000
+# What is beyond concerns other processes, or the machine.
+_ADVICE = 100
 
 _ALLOWED_CALLS = (
     # Memory.
-    "brk madvise mmap mprotect mremap munmap",
+    "brk mmap mprotect mremap munmap",
     # Threads that exist, and their locks.
     "futex get_robust_list gettid membarrier rseq sched_getaffinity"
     " sched_getparam sched_getscheduler sched_yield set_robust_list getcpu",
@@ -62,23 +71,24 @@ def lock(bounds: limits.Limits) -> bool:
     Whether the system-call filter is active.
   """
   # Finding the library opens files, loading the filter does not.
-  rules = _system_call_rules() if sys.platform == "linux" else None
-  tasks = _tasks_of_user() if sys.platform == "linux" else 0
+  if sys.platform != "linux":
+    limit_resources(bounds)
+    return False
+  rules = _system_call_rules()
+  threads, tasks = len(os.listdir("/proc/self/task")), _tasks_of_user()
+  capable = _capabilities()
   limit_resources(bounds)
+  # Nothing that is executed gets them back.
+  _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+  alone = _become_nobody(capable)
+  _limit_threads(threads + _OWN_THREADS if alone else tasks + _MORE_TASKS)
+  _drop_capabilities()
   if rules is not None:
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     try:
       rules.load()
       return True
     except OSError:
       pass
-  if sys.platform == "linux":
-    # Counts the threads of all processes of a user, so it needs some room, and
-    # does not bind root. It is for want of better.
-    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    most = tasks + _MORE_TASKS
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
   return False
 
 
@@ -97,6 +107,58 @@ def limit_resources(bounds: limits.Limits) -> None:
     # the filter forbids processes.
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
   resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+
+def _limit_threads(most: int) -> None:
+  """Bounds the threads of all processes of this user; root is not bound."""
+  _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+  most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+  resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+def _become_nobody(capable: int) -> bool:
+  """Becomes a user that no other process and no file belongs to.
+
+  Only root can. It stays what it is where its parent, which has the same
+  capabilities, could not kill it then, or where there is no such user.
+
+  Returns:
+    Whether it did.
+  """
+  needed = (_CAP_KILL, _CAP_SETGID, _CAP_SETUID)
+  if not all(capable >> bit & 1 for bit in needed):
+    return False
+  parent, user = os.getppid(), _FIRST_USER + os.getpid()
+  try:
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    # For all threads, and all capabilities go with it.
+    os.setresuid(user, user, user)
+  except OSError:
+    return False
+  # Forgotten by the kernel when the user changes.
+  die_with_parent(parent)
+  return True
+
+
+def _capabilities() -> int:
+  """Effective capabilities, one bit each; none if that cannot be read."""
+  try:
+    with open("/proc/self/status", encoding="ascii") as file:
+      lines = dict(line.split(":", 1) for line in file)
+    return int(lines["CapEff"], 16)
+  except (OSError, KeyError, ValueError):
+    return 0
+
+
+def _drop_capabilities() -> None:
+  """Gives up those of this thread and of all that it starts."""
+  libc = ctypes.CDLL(None, use_errno=True)
+  header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+  nothing = (ctypes.c_uint32 * 6)()
+  if libc.capset(header, nothing) != 0:
+    code = ctypes.get_errno()
+    raise OSError(code, f"capset: {os.strerror(code)}")
 
 
 def _address_space() -> int:
@@ -125,6 +187,8 @@ def _system_call_rules() -> Any:
     return None
   rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
   rules.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
+  # Calls by the numbers of another architecture are not told by this list.
+  rules.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
   for name in " ".join(_ALLOWED_CALLS).split():
     # A few do not exist on every machine, e.g. `time` on arm64.
     if pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) >= 0:
@@ -139,6 +203,9 @@ def _system_call_rules() -> Any:
   rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
   rules.add_rule(
       pyseccomp.ALLOW, "prctl", pyseccomp.Arg(0, pyseccomp.EQ, _PR_SET_NAME)
+  )
+  rules.add_rule(
+      pyseccomp.ALLOW, "madvise", pyseccomp.Arg(2, pyseccomp.LT, _ADVICE)
   )
   # Reading a limit, with no new value.
   rules.add_rule(

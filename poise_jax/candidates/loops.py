@@ -62,14 +62,25 @@ def _steps(node: ast.expr, constants: dict[str, int]) -> int | None:
   if not isinstance(function, ast.Name):
     return None
   if function.id == "range":
-    bounds = [_integer(a) for a in arguments]
-    if not bounds or None in bounds or len(bounds) > 3 or 0 in bounds[2:]:
-      return None
-    return len(range(*bounds))
+    return _length([_integer(a) for a in arguments])
   if function.id in ("enumerate", "reversed", "sorted", "zip") and arguments:
     counts = [_steps(a, constants) for a in arguments]
     return None if None in counts else max(counts)
   return None
+
+
+def _length(bounds: list[int | None]) -> int | None:
+  """How many numbers `range(*bounds)` has; None if it is no such range.
+
+    ⌈(stop - start) / stride⌉, at least 0
+
+  Not by `len`, which raises where the text writes numbers beyond a word.
+  """
+  if not 1 <= len(bounds) <= 3 or None in bounds or 0 in bounds[2:]:
+    return None
+  bounds = [0, *bounds] if len(bounds) == 1 else bounds
+  start, stop, stride = (*bounds, 1)[:3]
+  return max(-((start - stop) // stride), 0)
 
 
 def _literal_constants(tree: ast.Module) -> dict[str, int]:

@@ -1,13 +1,16 @@
 """Expressions in a form that does not depend on how they were written down.
 
-A value is a number times a node of a graph. Equal nodes are one node. Sums,
-products and maxima are collected and sorted, differences, quotients, powers
-and minima written with them; numbers are pulled out and folded; broadcasts are
-pushed down to what they broadcast. So `-jnp.minimum(a * r, a * c)` and
-`jnp.maximum(-(r * a), -c * a)` are the same node.
+A value is a number times a node of a graph. Equal nodes are one node. Sums
+and products are collected and sorted, maxima sorted, differences, quotients,
+powers and minima written with them; numbers are pulled out and folded;
+broadcasts are pushed down to what they broadcast. So
+`-jnp.minimum(a * r, a * c)` and `jnp.maximum(-(r * a), -c * a)` are the same
+node.
 
 The rules are those of real numbers, not of floats: good for telling whether
-two texts mean the same, of no use for computing it bit by bit.
+two texts mean the same, of no use for computing it bit by bit. They keep
+derivatives too, also where operands of a maximum are equal: there the gradient
+is shared out, so nested maxima are not one.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,30 +21,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Longer sums, maxima and products stay in brackets: to sort them again and
+# Longer sums and products stay in brackets: to sort them again and
 # again would take a time that grows with the square of their length.
 _LONGEST = 64
 
-Shape = tuple[int, ...]
+# Sizes that are not known have names.
+Shape = tuple[int | str, ...]
 
 # One for each axis of the result: the axis that it repeats, None if new.
 Axes = tuple[int | None, ...]
 
+# Those that numpy has under the same name, and others.
+_NAMESAKES = "abs sqrt exp exp2 expm1 log log1p tanh sin cos floor ceil sign"
 _FUNCTIONS: Mapping[str, Callable[..., float]] = {
-    "abs": np.abs,
-    "sqrt": np.sqrt,
-    "exp": np.exp,
-    "exp2": np.exp2,
-    "expm1": np.expm1,
-    "log": np.log,
-    "log1p": np.log1p,
-    "tanh": np.tanh,
-    "sin": np.sin,
-    "cos": np.cos,
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "sign": np.sign,
+    name: getattr(np, name) for name in _NAMESAKES.split()
+} | {
     "logistic": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "clamp": lambda low, x, high: np.minimum(np.maximum(low, x), high),
     "is_finite": np.isfinite,
     "pow": np.power,
     "lt": np.less,
@@ -90,8 +86,14 @@ class Node:
 
 
 def number_text(value: float) -> str:
-  """Writes a number to six digits: folding in another order gives the same."""
-  return f"{float(value):.6g}"
+  """Writes a number as the nearest f32: what a program can tell apart.
+
+  It is folded with twice the digits, so in any order to the same one.
+  """
+  value = float(value) + 0.0
+  single = float(np.float32(value)) if not value.is_integer() else value
+  value = single or value
+  return f"{value:.0f}" if value.is_integer() else f"{value:.9g}"
 
 
 class Graph:
@@ -139,6 +141,10 @@ class Graph:
     """The number that a term is; None if it is none, or not to be seen."""
     return term.scale if term.node == self._one or not term.scale else None
 
+  def is_number(self, term: Term) -> bool:
+    """Whether a term is a number, to be seen or not."""
+    return self.value(term) is not None or term.node == self._some
+
   def opaque(
       self, op: str, detail: str, args: Iterable[Term], shape: Shape
   ) -> Term:
@@ -162,18 +168,13 @@ class Graph:
     parts.sort(key=self._order)
     # The first that is no number gives the unit, so that a - b is -(b - a).
     free = (self._one, self._some)
-    unit = next(t.scale for t in parts if t.node not in free)
+    unit = divisor(next(t.scale for t in parts if t.node not in free))
     args = tuple(Term(t.scale / unit, t.node) for t in parts)
     return Term(unit, self._intern("sum", "", args, shape))
 
   def max(self, terms: Iterable[Term], shape: Shape) -> Term:
     """The largest of some terms."""
-    found: set[Term] = set()
-    for scale, node in terms:
-      is_max = self._opens(node, "max") and scale > 0
-      for inner in self.nodes[node].args if is_max else (Term(1.0, node),):
-        shaped = self._shaped(inner, shape)
-        found.add(Term(scale * shaped.scale, shaped.node))
+    found = {self._shaped(term, shape) for term in terms}
     numbers = [v for t in found if (v := self.value(t)) is not None]
     rest = {t for t in found if self.value(t) is None}
     if numbers:
@@ -183,7 +184,7 @@ class Graph:
     if all(t.node in (self._one, self._some) for t in rest):
       return self.parameter(math.nan)
     ordered = sorted(rest, key=self._order)
-    unit = next((abs(t.scale) for t in ordered if t.scale), 1.0)
+    unit = abs(divisor(*(t.scale for t in ordered)))
     args = tuple(Term(t.scale / unit, t.node) for t in ordered)
     return Term(unit, self._intern("max", "", args, shape))
 
@@ -234,7 +235,7 @@ class Graph:
     test, no, yes = (self._shaped(t, shape) for t in (test, no, yes))
     if no == yes:
       return yes
-    unit = yes.scale or no.scale
+    unit = divisor(yes.scale, no.scale)
     args = (
         test,
         Term(no.scale / unit, no.node),
@@ -273,7 +274,7 @@ class Graph:
     if term.node in (self._one, self._some):
       return term
     axes = tuple(
-        a if a is not None and node.shape[a] > 1 else None for a in axes
+        a if a is not None and node.shape[a] != 1 else None for a in axes
     )
     key = (term.node, shape, axes)
     if key not in self._viewed:
@@ -284,7 +285,7 @@ class Graph:
   def squeezed(self, term: Term) -> tuple[Term, dict[int, int]]:
     """Drops axes of size 1; also says where each other axis went."""
     shape = self.nodes[term.node].shape
-    kept = tuple(a for a, size in enumerate(shape) if size > 1)
+    kept = tuple(a for a, size in enumerate(shape) if size != 1)
     result = self.view(term, tuple(shape[a] for a in kept), kept)
     return result, {a: i for i, a in enumerate(kept)}
 
@@ -386,6 +387,11 @@ class Graph:
       self._known[digest] = len(self.nodes)
       self.nodes.append(Node(op, detail, args, shape, digest))
     return self._known[digest]
+
+
+def divisor(*scales: float) -> float:
+  """The first that others can be divided by without being lost; else 1."""
+  return next((s for s in scales if s and math.isfinite(s)), 1.0)
 
 
 def negated(term: Term) -> Term:

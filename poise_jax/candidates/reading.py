@@ -5,10 +5,10 @@ not matter where, between input and use, the gradient is stopped, nor whether
 it is stopped where there is none; what matters is which inputs it reaches.
 """
 
+import ast
 from collections.abc import Callable, Mapping
 import functools
 import hashlib
-import math
 import re
 from typing import Any
 
@@ -59,7 +59,7 @@ class Reader:
       if name.startswith("custom_"):
         # The rule for its derivative is part of what it is.
         mark = _mark(body)
-        live = lambda t, v: self._graph.apply("custom", mark, [t], v.aval.shape)
+        live = lambda t, v: self._graph.apply("custom", mark, [t], shape_of(v))
         both = zip(results, equation.outvars, strict=True)
         results = [(live(t, v), frozen) for (t, frozen), v in both]
       return results
@@ -71,14 +71,18 @@ class Reader:
 
   def _apply(self, equation: Any, args: list[Term]) -> list[Term]:
     name, graph = equation.primitive.name, self._graph
-    shapes = [v.aval.shape for v in equation.outvars]
+    shapes = [shape_of(v) for v in equation.outvars]
     rule = _RULES.get(name)
     result = rule(graph, equation, args) if rule else None
     if result is not None:
       return [result]
     detail = self._details(equation.params)
-    if name in normal_form.ELEMENTWISE and len(shapes) == 1:
+    bits = name in ("and", "or", "xor", "not") and not _is_bool(equation)
+    if name in normal_form.ELEMENTWISE and len(shapes) == 1 and not bits:
       return [graph.apply(name, detail, args, shapes[0])]
+    # Numbers have no shape of their own, and slices of nothing are numbers.
+    given = (f"{v.aval.dtype.name}{shape_of(v)}" for v in equation.invars)
+    detail = " ".join((detail, "of", *given))
     if len(shapes) == 1:
       return [graph.opaque(name, detail, args, shapes[0])]
     whole = graph.opaque(name, detail, args, ())
@@ -97,6 +101,9 @@ class Reader:
       if programs:
         closed = value if isinstance(value, tuple) else (value,)
         words.append(f"{key}={' '.join(map(self._body, closed))}")
+      elif isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes())
+        words.append(f"{key}={value.dtype}{value.shape}{digest.hexdigest()}")
       elif value is not None:
         words.append(f"{key}={re.sub('0x[0-9a-f]+', '', str(value))}")
     return " ".join(words)
@@ -107,7 +114,7 @@ class Reader:
       program = jex_core.ClosedJaxpr(program, ())
     inputs = [
         tuple(
-            self._graph.leaf(f"arg.{i}{mark}", v.aval.shape)
+            self._graph.leaf(f"arg.{i}{mark}", shape_of(v))
             for mark in ("", "'")
         )
         for i, v in enumerate(program.jaxpr.invars)
@@ -132,20 +139,76 @@ def _called(equation: Any) -> Any:
 
 
 def _mark(body: Any) -> str:
-  """Tells functions with derivative rules apart."""
-  return re.sub("0x[0-9a-f]+", "", str(getattr(body.jaxpr, "debug_info", "")))
+  """Tells functions with derivative rules apart, by their names.
+
+  Where they are installed is no part of it. A source cannot define such
+  functions, so a name means what jax means by it.
+  """
+  info = getattr(body.jaxpr, "debug_info", None)
+  return str(getattr(info, "func_src_info", "")).partition(" at ")[0]
 
 
 # Operation -> how the graph writes it; None where the rule does not apply.
 _Rule = Callable[[Graph, Any, list[Term]], Term | None]
 
 
-def _shape(equation: Any) -> tuple[int, ...]:
-  return equation.outvars[0].aval.shape
+def shape_of(var: Any) -> normal_form.Shape:
+  """The shape of a variable; sizes that are not known by their names."""
+  sizes = var.aval.shape
+  return tuple(n if isinstance(n, int) else str(n) for n in sizes)
+
+
+def _shape(equation: Any) -> normal_form.Shape:
+  return shape_of(equation.outvars[0])
 
 
 def _is_float(equation: Any) -> bool:
   return np.issubdtype(equation.outvars[0].aval.dtype, np.floating)
+
+
+def _is_bool(equation: Any) -> bool:
+  return equation.outvars[0].aval.dtype == np.bool_
+
+
+def _size(graph: Graph, equation: Any, args: list[Term]) -> Term | None:
+  del args
+  return _polynomial(graph, equation.params["dim"])
+
+
+def _polynomial(graph: Graph, size: Any) -> Term:
+  """A size, such as G, P*G*T or G - 1, as a term."""
+  tree = ast.parse(str(size).replace("^", "**"), mode="eval").body
+  return _evaluated(graph, tree)
+
+
+def _evaluated(graph: Graph, tree: ast.expr) -> Term:
+  match tree:
+    case ast.Constant(int(value)):
+      return graph.number(float(value))
+    case ast.UnaryOp(ast.USub(), inner):
+      return normal_form.negated(_evaluated(graph, inner))
+    case ast.BinOp(base, ast.Pow(), ast.Constant(int(power))):
+      return graph.multiply([(_evaluated(graph, base), power)], ())
+    case ast.BinOp(left, ast.Mult(), right):
+      factors = (_evaluated(graph, t) for t in (left, right))
+      return graph.multiply([(f, 1) for f in factors], ())
+    case ast.BinOp(left, ast.Add() | ast.Sub() as op, right):
+      one, other = (_evaluated(graph, t) for t in (left, right))
+      if isinstance(op, ast.Sub):
+        other = normal_form.negated(other)
+      return graph.add([one, other], ())
+  return graph.leaf(f"size.{ast.unparse(tree)}", ())
+
+
+def _is_size(graph: Graph, term: Term) -> bool:
+  """Whether a term is made of sizes and numbers alone."""
+  nodes = [graph.nodes[n] for n in graph.reachable([term])]
+  return all(
+      n.detail.startswith("size.")
+      if n.op == "input"
+      else n.op in ("one", "number", "sum", "product")
+      for n in nodes
+  )
 
 
 def _divided(graph: Graph, equation: Any, args: list[Term]) -> Term | None:
@@ -177,15 +240,18 @@ def _rsqrt(graph: Graph, equation: Any, args: list[Term]) -> Term | None:
 
 
 def _clamp(graph: Graph, equation: Any, args: list[Term]) -> Term | None:
-  low, value, high = args
-  shape = _shape(equation)
-  return graph.min([graph.max([low, value], shape), high], shape)
+  # At its ends its derivative is 0, where that of maxima is 1/2.
+  return graph.apply("clamp", "", args, _shape(equation))
 
 
 def _cast(graph: Graph, equation: Any, args: list[Term]) -> Term | None:
   before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
-  known = graph.value(args[0]) is not None
-  if before == after or (known and after != np.int32):
+  if before == after:
+    return args[0]
+  if (value := graph.value(args[0])) is not None:
+    with np.errstate(all="ignore"):
+      return graph.number(float(np.asarray(value).astype(after)))
+  if _is_size(graph, args[0]) and after == np.float32:
     return args[0]
   if before == np.bool_:
     no, yes = graph.number(0.0), graph.number(1.0)
@@ -207,12 +273,12 @@ def _broadcast(graph: Graph, equation: Any, args: list[Term]) -> Term | None:
 
 
 def _reshape(graph: Graph, equation: Any, args: list[Term]) -> Term | None:
-  before, after = equation.invars[0].aval.shape, _shape(equation)
-  kept = [a for a, size in enumerate(before) if size > 1]
-  if [before[a] for a in kept] != [s for s in after if s > 1]:
+  before, after = shape_of(equation.invars[0]), _shape(equation)
+  kept = [a for a, size in enumerate(before) if size != 1]
+  if [before[a] for a in kept] != [s for s in after if s != 1]:
     return None
   left = iter(kept)
-  axes = tuple(next(left) if size > 1 else None for size in after)
+  axes = tuple(next(left) if size != 1 else None for size in after)
   return graph.view(args[0], after, axes)
 
 
@@ -224,12 +290,12 @@ def _reduced(graph: Graph, equation: Any, term: Term) -> tuple[Term, list[int]]:
 
 
 def _sum(graph: Graph, equation: Any, args: list[Term]) -> Term | None:
-  operand, after = equation.invars[0].aval, _shape(equation)
-  if (value := graph.value(args[0])) is not None:
-    count = operand.size / max(math.prod(after), 1)
-    return graph.number(value * count)
-  if graph.nodes[args[0].node].op == "number":
-    return args[0]
+  after = _shape(equation)
+  if graph.is_number(args[0]):
+    operand = equation.invars[0].aval.shape
+    counts = [_polynomial(graph, operand[a]) for a in equation.params["axes"]]
+    total = graph.multiply([(t, 1) for t in (args[0], *counts)], ())
+    return graph.view(total, after, (None,) * len(after))
   squeezed, axes = _reduced(graph, equation, args[0])
   node = graph.nodes[squeezed.node]
   if node.op == "reshape" and len(axes) == len(node.shape):
@@ -245,14 +311,11 @@ def _extreme(
     graph: Graph, equation: Any, args: list[Term], sign: float
 ) -> Term | None:
   """The largest along axes; the smallest, with `sign` -1."""
-  if (
-      graph.value(args[0]) is not None
-      or graph.nodes[args[0].node].op == "number"
-  ):
+  if graph.is_number(args[0]):
     return args[0]
   squeezed, axes = _reduced(graph, equation, args[0])
   if axes:
-    scale = abs(squeezed.scale)
+    scale = abs(normal_form.divisor(squeezed.scale))
     inner = Term(sign * squeezed.scale / scale, squeezed.node)
     gone = set(axes)
     shape = graph.nodes[squeezed.node].shape
@@ -263,10 +326,10 @@ def _extreme(
   return _unsqueezed(graph, squeezed, _shape(equation))
 
 
-def _unsqueezed(graph: Graph, term: Term, after: tuple[int, ...]) -> Term:
+def _unsqueezed(graph: Graph, term: Term, after: normal_form.Shape) -> Term:
   """Puts the axes of size 1 back."""
   places = iter(range(len(graph.nodes[term.node].shape)))
-  axes = tuple(next(places) if size > 1 else None for size in after)
+  axes = tuple(next(places) if size != 1 else None for size in after)
   return graph.view(term, after, axes)
 
 
@@ -292,6 +355,7 @@ _RULES: Mapping[str, _Rule] = {
     "max": lambda g, e, a: g.max(a, _shape(e)),
     "min": lambda g, e, a: g.min(a, _shape(e)),
     "clamp": _clamp,
+    "dim_as_value": _size,
     "gt": _compared("lt", swapped=True),
     "ge": _compared("le", swapped=True),
     "lt": _compared("lt", swapped=False),

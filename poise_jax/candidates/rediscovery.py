@@ -48,7 +48,8 @@ _WHERE: Mapping[str, str] = {
     "sure": "at low entropy",
     "surer": "at low entropy for long",
     "unsure": "at high entropy",
-}
+    "large_rewards": "at rewards of up to ±8",
+} | {f"run_{i}": "in the course of a run" for i in range(10)}
 
 # Beyond this distance a change of constants does not explain it.
 _FIT_DISTANCE = 0.35
@@ -220,6 +221,33 @@ def explain(
   fitted = [m for m in fitted if m.constants and len(m.differs_on) <= 1]
   key = lambda m: (len(m.differs_on), len(m.constants), m.distance)
   return (*sorted(fitted, key=key), *matches)
+
+
+def in_words(
+    packed: bytes | None,
+    known: known_lib.Library | None,
+    *,
+    hints: Sequence[float] = (),
+) -> str:
+  """What a loss is, constants fitted, such as "equals grpo with kl_coef 0.02".
+
+  See `explain`, which takes some seconds.
+
+  Args:
+    packed: its fingerprint, as a verdict has it.
+    known: members to compare it with.
+    hints: constants that the source has.
+
+  Returns:
+    A sentence without a subject; empty if it was not seen on the usual probes,
+    or there is nothing to compare it with.
+  """
+  if packed is None or known is None:
+    return ""
+  found = fingerprint.from_bytes(packed)
+  if found.suite != known.suite:
+    return ""
+  return verdict(explain(found, known, hints=hints))
 
 
 def verdict(matches: Sequence[Match]) -> str:

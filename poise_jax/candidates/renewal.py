@@ -6,7 +6,12 @@ for ever is the source, which is archived beside the artifact.
 
 from typing import NamedTuple
 
-from poise_jax.candidates import artifact, findings, verification
+from poise_jax.candidates import (
+    artifact,
+    findings,
+    fingerprint,
+    verification,
+)
 from poise_jax.candidates import jail as jail_lib
 
 
@@ -27,17 +32,25 @@ class Renewed(NamedTuple):
 _SAME = ("hparams", "neutral", "declares", "shapes", "state", "metrics")
 
 
-def renew(data: bytes, source: str, jail: jail_lib.Jail) -> Renewed:
+def renew(
+    data: bytes,
+    source: str,
+    jail: jail_lib.Jail,
+    *,
+    taken: bytes | None = None,
+) -> Renewed:
   """Returns an artifact as it is if it can be read, else makes it again.
 
   Args:
     data: the artifact, as it was archived.
     source: the text that it was made from.
     jail: where the source is executed, if it must be.
+    taken: its packed fingerprint, as it was archived; without it, or where the
+      probes have changed since, headers alone are compared.
 
   Raises:
     findings.RefusedError: if the source does not pass any more, or gives
-      another program than the one whose header was archived.
+      another program than the archived one, by its header or its fingerprint.
     jail_lib.JailError: if the machine cannot tell.
   """
   try:
@@ -71,7 +84,30 @@ def renew(data: bytes, source: str, jail: jail_lib.Jail) -> Renewed:
           f" was {before} and is {after}",
           "check that source and artifact belong together",
       )
+  if difference := _apart(taken, verdict.fingerprint):
+    raise findings.RefusedError(
+        "artifact",
+        "the source gives another program than the archived one: its gradient"
+        f" differs {difference}",
+        "check that source and artifact belong together",
+    )
   return Renewed(verdict.artifact, True)
+
+
+def _apart(taken: bytes | None, now: bytes | None) -> str:
+  """Says by how much two programs differ; empty if that cannot be seen."""
+  if taken is None or now is None:
+    return ""
+  try:
+    before, after = map(fingerprint.from_bytes, (taken, now))
+  except ValueError:  # Of another version: nothing to compare with.
+    return ""
+  if before.suite != after.suite:
+    return ""
+  name, difference = fingerprint.worst(before, after)
+  if difference <= fingerprint.TOLERANCE:
+    return ""
+  return f"on the probe {name} by {difference:.1g} of its largest value"
 
 
 def _header(data: bytes) -> artifact.Metadata | None:

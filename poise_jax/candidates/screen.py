@@ -1,16 +1,19 @@
 """What an exported module may contain: an allow-list over its operations.
 
-Runs in the parent on bytes that came out of the jail, before they are
-compiled. Pure arithmetic and data movement pass. Everything else is refused:
+Runs on bytes that came out of the jail, before they are compiled. Pure arithmetic and data movement pass. Everything else is refused:
 custom calls and host callbacks, random bits, communication, loops whose
 number of steps does not follow from shapes, huge constants and arrays.
 """
 
+from collections.abc import Callable
+import contextlib
 import math
+import operator
 from typing import Any
 
 from jax.interpreters import mlir
 from jaxlib.mlir import ir
+from jaxlib.mlir.dialects import stablehlo
 
 from poise_jax.candidates import findings
 
@@ -18,8 +21,13 @@ MAX_OPERATIONS = 20_000
 MAX_STEPS = 4096
 MAX_WORK = 500_000
 MAX_ELEMENTS = 2**20
-# Stands for a size that is only known later.
+# Stands for a size that is only known later, until `check_run`.
 NOMINAL_SIZE = 64
+# Of one array, and of all that a step of training computes: numbers for each
+# token slot of its batch.
+MAX_GROWTH = 64
+MAX_VOLUME = 10_000
+_FEWEST_SLOTS = 2**20
 
 _ARITHMETIC = frozenset(
     "abs add and atan2 cbrt ceil clamp compare complex convert cosine"
@@ -58,6 +66,29 @@ _COMPOSITE_PREFIX = "chlo."
 
 _CALLEES = {"func.call": "callee", "stablehlo.composite": "decomposition"}
 
+# What costs nothing by itself, what reads or writes a part of an array only,
+# and which operand that part is.
+_FREE = frozenset(
+    "case constant if optimization_barrier reshape return tuple while"
+    " get_tuple_element".split()
+)
+_READING = frozenset("dynamic_slice gather iota slice".split())
+_WRITING = {"dynamic_update_slice": 1, "scatter": -1}
+
+# Beyond, an integer counts as unknown.
+MAX_DEPTH = 16
+_EVALUATED: dict[str, Callable[..., int]] = {
+    "add": operator.add,
+    "convert": int,
+    "divide": operator.floordiv,
+    "maximum": max,
+    "minimum": min,
+    "multiply": operator.mul,
+    "remainder": operator.mod,
+    "reshape": int,
+    "subtract": operator.sub,
+}
+
 _SHAPE_ARITHMETIC = frozenset(
     f"stablehlo.{name}"
     for name in "add convert divide get_dimension_size maximum minimum"
@@ -74,25 +105,68 @@ def check(module: str) -> None:
   Raises:
     findings.RefusedError: if it contains what a loss may not contain.
   """
-  context = mlir.make_ir_context()
-  with context:
-    with findings.refusing("artifact", "it is no module", "verify it again"):
-      parsed = ir.Module.parse(module, context=context)
-    functions = {}
-    for operation in parsed.body.operations:
-      if operation.operation.name != "func.func":
-        raise _refusal(f"`{operation.operation.name}` at the top level")
-      functions[operation.attributes["sym_name"].value] = operation.operation
-    count = sum(_check_operation(f) for f in functions.values())
-    if count > MAX_OPERATIONS:
-      raise _refusal(f"more than {MAX_OPERATIONS} operations")
-    if "main" not in functions:
-      raise _refusal("no main function")
-    if _work(functions["main"], functions, {}) > MAX_WORK:
-      raise _refusal("loops that together run too long")
+  with mlir.make_ir_context():
+    parsed = _parse(module)
+    _check_parsed(_functions(parsed), MAX_OPERATIONS, MAX_ELEMENTS)
 
 
-def _check_operation(operation: Any) -> int:
+def check_run(module: str, slots: int, operations: int) -> None:
+  """Checks a program whose sizes are all known, as it would train.
+
+  No loop runs for as long as the batch is large, and no array is much larger
+  than it; what a step computes in all is bounded by the batch too.
+
+  Args:
+    module: value and gradients, see `scale.program`.
+    slots: token slots of the batch, P G T.
+    operations: the most that it may have.
+
+  Raises:
+    findings.RefusedError: if it would be too slow, or too large.
+  """
+  slots = max(slots, _FEWEST_SLOTS)
+  with mlir.make_ir_context():
+    parsed = _parse(module)
+    functions = _functions(parsed)
+    _check_parsed(functions, operations, MAX_GROWTH * slots)
+    volume = _work(functions["main"], functions, {}, _volume)
+    if volume > MAX_VOLUME * slots:
+      raise _refusal(
+          "too much to compute for the batches of a training run: more than"
+          f" {MAX_VOLUME} numbers for each token"
+      )
+
+
+def _parse(module: str) -> ir.Module:
+  """Parses a module; its operations are gone when it is."""
+  with findings.refusing("artifact", "it is no module", "verify it again"):
+    return ir.Module.parse(module)
+
+
+def _functions(parsed: ir.Module) -> dict[str, Any]:
+  """Lists the functions of a module by name."""
+  functions = {}
+  for operation in parsed.body.operations:
+    if operation.operation.name != "func.func":
+      raise _refusal(f"`{operation.operation.name}` at the top level")
+    functions[operation.attributes["sym_name"].value] = operation.operation
+  if "main" not in functions:
+    raise _refusal("no main function")
+  return functions
+
+
+def _check_parsed(
+    functions: dict[str, Any], operations: int, elements: int
+) -> None:
+  """Checks every operation, and how many there are and are executed."""
+  count = sum(_check_operation(f, elements) for f in functions.values())
+  if count > operations:
+    raise _refusal(f"more than {operations} operations")
+  if _work(functions["main"], functions, {}) > MAX_WORK:
+    raise _refusal("loops that together run too long")
+
+
+def _check_operation(operation: Any, most: int) -> int:
   """Checks one operation and all inside it; returns their number."""
   name = operation.name
   if name == "stablehlo.custom_call":
@@ -106,15 +180,22 @@ def _check_operation(operation: Any) -> int:
   elif name not in ALLOWED:
     raise _refusal(f"the operation `{name}`")
   for value in (*operation.operands, *operation.results):
-    if _elements(value.type) > MAX_ELEMENTS:
-      raise _refusal(f"an array of more than {MAX_ELEMENTS} elements")
-  return 1 + sum(_check_operation(inner) for inner in _children(operation))
+    if _elements(value.type) > most:
+      raise _refusal(f"an array of more than {most} elements")
+  inside = (_check_operation(inner, most) for inner in _children(operation))
+  return 1 + sum(inside)
 
 
 def _work(
-    operation: Any, functions: dict[str, Any], known: dict[str, int | float]
+    operation: Any,
+    functions: dict[str, Any],
+    known: dict[str, int | float],
+    cost: Callable[[Any], int] = lambda operation: 1,
 ) -> int | float:
-  """Counts the operations that one execution runs, loops multiplied."""
+  """Adds up what one execution costs, loops multiplied.
+
+  At a cost of 1 each, these are the operations that are executed.
+  """
   target = _CALLEES.get(operation.name)
   if target is not None:
     callee = ir.FlatSymbolRefAttr(operation.attributes[target]).value
@@ -123,11 +204,41 @@ def _work(
     if callee not in known:
       # Infinite while open: a function that calls itself never ends.
       known[callee] = math.inf
-      known[callee] = _work(functions[callee], functions, known)
-    return 1 + known[callee]
-  inside = sum(_work(o, functions, known) for o in _children(operation))
+      known[callee] = _work(functions[callee], functions, known, cost)
+    return cost(operation) + known[callee]
+  children = _children(operation)
+  inside = sum(_work(o, functions, known, cost) for o in children)
   steps = _steps(operation) if operation.name == "stablehlo.while" else 1
-  return 1 + steps * inside
+  return cost(operation) + steps * inside
+
+
+def _volume(operation: Any) -> int:
+  """How many numbers an operation reads or writes, the larger of both."""
+  name = operation.name.removeprefix("stablehlo.")
+  if name in _FREE or not operation.name.startswith("stablehlo."):
+    return 0
+  if name in _READING:
+    values = list(operation.results)
+  elif name in _WRITING:
+    # In place: the rest of the array is not touched.
+    values = [operation.operands[_WRITING[name]]]
+  else:
+    values = [*operation.operands, *operation.results]
+  size = max((_elements(value.type) for value in values), default=0)
+  return size * _contracted(operation) if name == "dot_general" else size
+
+
+def _contracted(product: Any) -> int:
+  """How many products are summed for each number of a matrix product."""
+  sizes = [_elements(o.type) for o in product.operands]
+  result = _elements(product.results[0].type)
+  numbers = stablehlo.DotDimensionNumbers(
+      product.attributes["dot_dimension_numbers"]
+  )
+  shape = ir.RankedTensorType(product.operands[0].type)
+  axes = numbers.lhs_contracting_dimensions
+  summed = math.prod(shape.get_dim_size(axis) for axis in axes)
+  return -(-result * summed // max(*sizes, result, 1))
 
 
 def _steps(loop: Any) -> int:
@@ -195,16 +306,29 @@ def _is_size_argument(value: Any) -> bool:
   return "jax.global_constant" in ir.DictAttr(attributes[argument.arg_number])
 
 
-def _constant(value: Any) -> int | None:
-  """Reads an integer constant."""
+def _constant(value: Any, depth: int = 0) -> int | None:
+  """Evaluates an integer that follows from constants alone.
+
+  Exactly, where the program would wrap around: at other sizes it would not.
+  """
   owner = _owner(value)
-  if owner is None or owner.name != "stablehlo.constant":
+  if owner is None or depth > MAX_DEPTH:
     return None
-  attribute = owner.attributes["value"]
-  if not isinstance(attribute, ir.DenseIntElementsAttr):
+  if owner.name == "stablehlo.constant":
+    attribute = owner.attributes["value"]
+    if not isinstance(attribute, ir.DenseIntElementsAttr):
+      return None
+    numbers = ir.DenseIntElementsAttr(attribute)
+    return int(numbers[0]) if len(numbers) == 1 else None
+  evaluate = _EVALUATED.get(owner.name.removeprefix("stablehlo."))
+  if evaluate is None:
     return None
-  numbers = ir.DenseIntElementsAttr(attribute)
-  return int(numbers[0]) if len(numbers) == 1 else None
+  operands = [_constant(operand, depth + 1) for operand in owner.operands]
+  if None in operands:
+    return None
+  with contextlib.suppress(ZeroDivisionError):
+    return evaluate(*operands)
+  return None
 
 
 def _owner(value: Any) -> Any:

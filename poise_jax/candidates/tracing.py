@@ -30,13 +30,10 @@ from poise_jax.candidates import (
 )
 from poise_jax.candidates import canonical as canonical_lib
 
-MAX_HPARAMS = 64
-MAX_DECLARED = 16
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 # Sizes that differ from each other and from those of every probe.
 _ODD_SIZES = {"P": 3, "G": 5, "T": 7, "K": 3}
-_DECLARED = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _CONSTRAINTS = ("P>=1", "G>=2", "T>=1", "K>=2")
 _FORBIDDEN_PRIMITIVES = (
@@ -74,11 +71,11 @@ class Transcript(NamedTuple):
 
 
 class _Loss(NamedTuple):
-  """The exported loss, the names of its metrics, its operations."""
+  """The exported loss, the names of its metrics, the program it was made of."""
 
   exported: bytes
   metrics: list[str]
-  jaxpr: str
+  program: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +119,7 @@ def transcribe(
     findings.RefusedError: if the source breaks the contract.
   """
   program = execute(source)
-  init, state = _trace_init(program, bounds)
+  init, started, state = _trace_init(program, bounds)
   shapes, loss = _trace_loss(program, state, bounds, group_size, fallback_shape)
   metadata = artifact.Metadata(
       hparams=program.hparams,
@@ -142,17 +139,24 @@ def transcribe(
         "build large constants from jnp.arange and arithmetic; use"
         " jax.lax.scan instead of a loop that is written out",
     )
-  return Transcript(data, loss.jaxpr, _canonical(program, shapes))
+  text = loss.program.pretty_print(source_info=False, use_color=False)
+  # Not traced again: what is described must be what was exported.
+  described = canonical_lib.Traced(
+      init=started,
+      loss=loss.program,
+      hparams=program.hparams,
+      state=tuple(state),
+      sizes=tuple(n for n in shapes.values() if isinstance(n, int)),
+  )
+  return Transcript(data, _ADDRESS.sub("0x", text), _canonical(described))
 
 
 def _canonical(
-    program: Program, shapes: Mapping[str, int | str]
+    traced: canonical_lib.Traced,
 ) -> canonical_lib.Canonical | None:
-  """Writes a loss that can be traced in canonical form, if that is possible."""
-  fixed = {k: v for k, v in shapes.items() if isinstance(v, int)}
-  sizes = dict(canonical_lib.SIZES) | fixed
+  """Writes a traced loss in canonical form, if that is possible."""
   try:
-    found = canonical_lib.of(program.hparams, program.init, program.loss, sizes)
+    found = canonical_lib.read(traced)
   except Exception:  # Worth knowing, no more: what it says is not relied on.
     return None
   return found if len(found.text) <= limits.TEXT_BYTES else None
@@ -207,13 +211,10 @@ def _plain_text(source: str) -> ast.Module:
 
 def _declared(value: Any) -> list[str]:
   """Checks the names of the properties that the source claims."""
-  is_list = isinstance(value, (tuple, list)) and len(value) <= MAX_DECLARED
-  if not is_list or not all(
-      type(name) is str and _DECLARED.fullmatch(name) for name in value
-  ):
+  if not artifact.is_claims(value):
     raise findings.RefusedError(
         "contract",
-        f"`DECLARES` is not a tuple of at most {MAX_DECLARED} names",
+        f"`DECLARES` is not a tuple of at most {artifact.MAX_DECLARED} names",
         'write DECLARES = ("zero_sum",) with names of properties',
     )
   return list(dict.fromkeys(value))
@@ -222,22 +223,30 @@ def _declared(value: Any) -> list[str]:
 def _constants(name: str, value: Any) -> dict[str, float]:
   """Checks a dict of finite numbers and makes them floats."""
   hint = f'write {name} = {{"clip_eps_low": 0.2, ...}} with finite numbers'
-  if not isinstance(value, dict) or len(value) > MAX_HPARAMS:
-    message = f"`{name}` is not a dict of at most {MAX_HPARAMS} numbers"
+  most = artifact.MAX_HPARAMS
+  if not isinstance(value, dict) or len(value) > most:
+    message = f"`{name}` is not a dict of at most {most} numbers"
     raise findings.RefusedError("contract", message, hint)
   for key, number in value.items():
-    is_name = isinstance(key, str) and key.isidentifier() and len(key) <= 64
-    is_number = type(number) in (int, float) and math.isfinite(number)
-    if not is_name or not is_number:
+    is_number = type(number) in (int, float) and abs(number) < math.inf
+    if not is_number or not artifact.is_constant(key, _float(number)):
       message = f"`{name}` has an entry that is not a name with a number"
       raise findings.RefusedError("contract", message, hint)
-  return {key: float(number) for key, number in value.items()}
+  return {key: _float(number) for key, number in value.items()}
+
+
+def _float(number: int | float) -> float:
+  """Infinity for what is too large, which is no constant either."""
+  try:
+    return float(number)
+  except OverflowError:
+    return math.inf
 
 
 def _trace_init(
     program: Program, bounds: limits.Limits
-) -> tuple[export.Exported, dict[str, Any]]:
-  """Exports `init`; also returns the shapes of the state."""
+) -> tuple[export.Exported, Any, dict[str, Any]]:
+  """Exports `init`; also returns its program and the shapes of the state."""
 
   def init(hparams: dict[str, Any]) -> types.State:
     return returns.as_state(program.init(dict(hparams)))
@@ -245,9 +254,10 @@ def _trace_init(
   specs = _scalars(program.hparams)
   with explain.blaming("init", "`init` cannot be traced"):
     jitted = jax.jit(init)
-    _check_operations(jitted.trace(specs).jaxpr.jaxpr, bounds)
+    started = jitted.trace(specs).jaxpr
+    _check_operations(started.jaxpr, bounds)
     exported = export.export(jitted, platforms=PLATFORMS)(specs)
-    return exported, jax.eval_shape(jitted, specs)
+    return exported, started, jax.eval_shape(jitted, specs)
 
 
 def _trace_loss(
@@ -333,8 +343,7 @@ def _export_loss(
     exported = export.export(jitted, platforms=PLATFORMS)(*specs)
   with explain.blaming("gradient", "`loss` cannot be differentiated"):
     data = bytes(exported.serialize(vjp_order=1))
-  text = traced.jaxpr.pretty_print(source_info=False, use_color=False)
-  return _Loss(data, metric_names, _ADDRESS.sub("0x", text))
+  return _Loss(data, metric_names, traced.jaxpr)
 
 
 def batch_specs(shapes: Mapping[str, int | str]) -> dict[str, Any]:

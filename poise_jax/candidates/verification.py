@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import time
+from typing import Any
 
 from poise_jax.candidates import artifact as artifact_lib
 from poise_jax.candidates import canonical as canonical_lib
@@ -19,6 +20,8 @@ from poise_jax.candidates import jail as jail_lib
 from poise_jax.candidates import known as known_lib
 
 Gate = Callable[[str], tuple[findings.Finding, ...]]
+
+_SIMPLER = "write plain functions of arrays, with numbers of ordinary size"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +65,23 @@ class Verdict:
     """What it is in words, such as "equals bn_grpo"; empty if not compared."""
     return rediscovery.verdict(self.nearest) if self.nearest else ""
 
+  def explain(self, known: known_lib.Library) -> str:
+    """What it is, constants fitted, such as "grpo with clip_eps_high 0.28".
+
+    Takes some seconds, as members are compiled with other constants; empty
+    without a fingerprint.
+
+    Args:
+      known: `known.catalogue()`.
+    """
+    if self.fingerprint is None:
+      return ""
+    hints = tuple(self.hparams.values())
+    return rediscovery.in_words(self.fingerprint, known, hints=hints)
+
 
 def verify(
-    source: str | bytes,
+    source: Any,
     jail: jail_lib.Jail,
     *,
     parent: bytes | None = None,
@@ -81,7 +98,7 @@ def verify(
   most `jail.bounds.verify_seconds`, and the moment that killing takes.
 
   Args:
-    source: any text; bytes are taken for UTF-8.
+    source: any text; bytes are taken for UTF-8, anything else is refused.
     jail: with warm children it takes about a second.
     parent: packed fingerprint of the loss that its NEUTRAL leads back to; not
       checked without.
@@ -125,13 +142,12 @@ def verify(
   return _judge(traced, metadata, examined, known)
 
 
-def _admit(
-    source: str | bytes, gate: Gate
-) -> bytes | tuple[findings.Finding, ...]:
+def _admit(source: Any, gate: Gate) -> bytes | tuple[findings.Finding, ...]:
   """A source as UTF-8 once the gate lets it in, or what keeps it out."""
   try:
     text, encoded = _decode(source)
-    faults = gate(text)
+    with findings.refusing("gate", "it cannot be checked", _SIMPLER):
+      faults = gate(text)
   except findings.RefusedError as error:
     faults = (error.finding,)
   return faults or encoded
@@ -189,8 +205,14 @@ def _refusal(refusal: jail_lib.Refusal) -> Verdict:
   return Verdict(False, refusal.findings, conclusive=refusal.conclusive)
 
 
-def _decode(source: str | bytes) -> tuple[str, bytes]:
-  """Gives a source as text and as UTF-8, if it is not too long."""
+def _decode(source: Any) -> tuple[str, bytes]:
+  """Gives a source as text and as UTF-8, if it is text and not too long."""
+  if not isinstance(source, (str, bytes)):
+    raise findings.RefusedError(
+        "encoding",
+        f"a source is text, this is a {type(source).__name__}",
+        "give the text of a module",
+    )
   if len(source) > limits.SOURCE_BYTES:
     # Before anything is made of it that is as large again.
     raise findings.RefusedError(

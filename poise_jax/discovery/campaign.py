@@ -10,8 +10,6 @@ the same as without the interruption.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-
 from poise_jax import types
 from poise_jax.archive import records, store
 from poise_jax.candidates import artifact, verification
@@ -20,7 +18,7 @@ from poise_jax.candidates import known as known_lib
 from poise_jax.discovery import admission, leaderboard
 from poise_jax.discovery import progress as progress_lib
 from poise_jax.discovery.evidence import pairing
-from poise_jax.discovery.trials import executors, trial
+from poise_jax.discovery.trials import executors, faults, trial
 from poise_jax.evaluation import statistics
 
 # What a run that was scored is worth, in points.
@@ -235,21 +233,15 @@ class Campaign:
     )
 
   def _run(self, measurement: trial.Measurement) -> trial.Outcome:
-    """Runs a trial; a loss that jax cannot run at this size has diverged."""
+    """Runs a trial; a proposer's loss that cannot be run has diverged."""
     candidate, seed, setting = measurement
-    try:
-      return self.laboratories.at(setting).run(
-          self._algorithm(candidate),
-          setting.split,
-          seed,
-          on_step=lambda step: self.progress.advance(1),
-      )
-    except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
-      if candidate.role not in _UNTRUSTED or _out_of_memory(error):
-        raise
-      # The message may hold addresses; the kind is the same on every run.
-      reason = f"cannot be run at the size of training: {type(error).__name__}"
-      return trial.Outcome(reason, {}, {})
+    run = lambda: self.laboratories.at(setting).run(
+        self._algorithm(candidate),
+        setting.split,
+        seed,
+        on_step=lambda step: self.progress.advance(1),
+    )
+    return faults.judged(run) if candidate.role in _UNTRUSTED else run()
 
   def _algorithm(self, candidate: records.Candidate) -> types.Algorithm:
     """Loads an artifact; one object each, so that seeds share what compiles."""
@@ -326,8 +318,3 @@ class Campaign:
   def noted(self) -> set[str]:
     """Ids of the candidates that have a reflection."""
     return {r.candidate_id for r in self.archive.reflections(self.id)}
-
-
-def _out_of_memory(error: Exception) -> bool:
-  """Whether the machine was too small, which says nothing of the loss."""
-  return "RESOURCE_EXHAUSTED" in str(error)

@@ -137,10 +137,7 @@ def beside_root(
   """Candidate minus root by seed, and the slack of each constraint.
 
   Limits relative to the root are relative to its run with the same seed. A
-  seed on which the candidate broke down gives neither.
-
-  Raises:
-    ValueError: if the root broke down.
+  seed on which either broke down gives neither.
   """
   root = campaign.candidates[0]
   wanted = [
@@ -149,22 +146,18 @@ def beside_root(
       for which in (candidate, root)
   ]
   runs = iter(campaign.measure(wanted))
-  gaps, broken = [], ""
+  gaps, broken, lost = [], "", ""
   slacks: dict[str, list[float]] = {}
   for ours, theirs in zip(runs, runs, strict=True):
-    if theirs.outcome == "diverged":
-      raise ValueError(
-          f"the root {root.name} broke down with seed {theirs.seed} at budget"
-          f" {setting.budget} ({theirs.reason}): there is nothing to compare"
-          " with; choose another root, base or budget"
-      )
     if fault := breakdown.find(ours.reason, ours.curve):
       broken = broken or fault.detail
+    elif theirs.outcome == "diverged":
+      lost = lost or f"{theirs.reason} with seed {theirs.seed}"
     else:
       gaps.append(worth.gain(candidate, ours) - worth.gain(root, theirs))
       for name, slack in worth.slacks(candidate, ours, root, theirs).items():
         slacks.setdefault(name, []).append(slack)
-  return confirmation.Measured(gaps, slacks, broken)
+  return confirmation.Measured(gaps, slacks, broken, lost)
 
 
 def _seal(
@@ -189,6 +182,7 @@ def _seal(
         **_interval(found.differences),
         "constraints": {k: _interval(own) for k, own in found.slacks.items()},
         "breakdown": found.breakdown,
+        "root_breakdown": found.root_breakdown,
         "budget": protocol.budget,
         "base": protocol.base,
     }

@@ -1,4 +1,4 @@
-"""Why a score may have moved: rules over what else moved with it.
+"""What moved in training, and why a score may have moved with it.
 
 Each rule names a pattern in the training signals and a reading of it. They
 are readings, not causes: every sentence says so.
@@ -6,6 +6,8 @@ are readings, not causes: every sentence says so.
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+from poise_jax.discovery.evidence import pairing
 
 # Signal -> (value of the parent, value of the child), means over seeds.
 Moves = Mapping[str, tuple[float, float]]
@@ -25,6 +27,53 @@ SIGNALS = (
     "early_reward",
     "early_length",
 )
+
+_SHOWN = {
+    "valid_rate": ("valid rate", "{:.2f}"),
+    "response_length": ("response length", "{:.1f}"),
+    "entropy": ("entropy", "{:.3f}"),
+    "kl": ("KL to the reference", "{:.4f}"),
+    "clip_fraction": ("clipped tokens", "{:.4f}"),
+}
+
+
+def moved(pairs: pairing.Pairs | None) -> Moves:
+  """What moved on common seeds, with the mean over sets of either kind.
+
+  Args:
+    pairs: runs of the child and of the parent; nothing moved without.
+  """
+  if pairs is None:
+    return {}
+  moves = {}
+  for name in SIGNALS:
+    both = pairing.mean_signals(pairs, name)
+    if both is not None:
+      moves[name] = both
+  for kind in ("pass_at_k", "accuracy"):
+    names = [n for n in pairs.ours[0].metrics if n.startswith(f"{kind}/")]
+    known = [pairing.mean_signals(pairs, n) for n in names]
+    known = [both for both in known if both is not None]
+    if known:
+      before, after = (sum(x) / len(known) for x in zip(*known, strict=True))
+      moves[kind] = (before, after)
+  return moves
+
+
+def words(moves: Moves, where: str = "") -> str:
+  """Before and after of the training signals in a sentence.
+
+  Args:
+    moves: empty for no sentence.
+    where: what to say of the runs, such as their budget.
+  """
+  each = [
+      f"{name} {form.format(moves[key][0])} to {form.format(moves[key][1])}"
+      for key, (name, form) in _SHOWN.items()
+      if key in moves
+  ]
+  told = f"Signals{where}, from parent to child"
+  return f"{told}: {', '.join(each)}." if each else ""
 
 
 class Rule(NamedTuple):
@@ -84,7 +133,7 @@ RULES: tuple[Rule, ...] = (
         lambda m: ratio(m, "response_length") >= 1.1
         and change(m, "valid_rate") > -0.02
         and change(m, "overall") > 0,
-        "Answers got longer without losing their form, and the score rose:"
+        "Answers got longer without losing their form, and Overall rose:"
         " more of them may be worked out step by step.",
     ),
     Rule(
@@ -102,7 +151,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "entropy_excess",
         lambda m: ratio(m, "entropy") >= 1.5 and change(m, "overall") < 0,
-        "Entropy stayed well above the parent's while the score fell: the"
+        "Entropy stayed well above the parent's while Overall fell: the"
         " policy may be learning more slowly.",
     ),
     Rule(

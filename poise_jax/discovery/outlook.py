@@ -11,11 +11,14 @@ and backward pass.
 """
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import datetime
+import math
+import statistics
 
 from poise_jax.archive import records, store
 from poise_jax.discovery import canaries, search_config
-from poise_jax.discovery.evidence import pairing, plan
+from poise_jax.discovery.evidence import pairing, plan, shrinkage
 from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.tasks import arithmetic
@@ -62,6 +65,31 @@ def seconds(
   return {name: each * cost(budgets.named(name)) for name in names}
 
 
+def noise(
+    config: search_config.SearchConfig, runs: Sequence[records.Evaluation]
+) -> shrinkage.Noise:
+  """Of a score, as assumed and as the seeds so far have it.
+
+    sd² = (d0 sd0² + Σ_c Σ_s (y_cs - y_c)²) / (d0 + Σ_c (n_c - 1))
+
+  with d0 degrees of freedom for what was assumed.
+
+  Args:
+    config: of the campaign.
+    runs: trials of the root and its company.
+  """
+  assumed = config.race.noise
+  scores: dict[str, list[float]] = {}
+  for run in runs:
+    if run.outcome == "scored" and run.budget == config.budget:
+      scores.setdefault(run.candidate_id, []).append(run.metrics["overall"])
+  squares = sum(len(own) * statistics.pvariance(own) for own in scores.values())
+  seen = sum(len(own) - 1 for own in scores.values())
+  variance = assumed.dof * assumed.sd**2 + squares
+  sd = math.sqrt(variance / (assumed.dof + seen))
+  return assumed._replace(sd=sd)
+
+
 def make(
     config: search_config.SearchConfig,
     runs: Sequence[records.Evaluation],
@@ -77,7 +105,8 @@ def make(
     others: further stages.
     rehearsals: see `plan.make`.
   """
-  race, confirmations = config.race, config.confirmations
+  race = dataclasses.replace(config.race, noise=noise(config, runs))
+  confirmations = config.confirmations
   names = [rung.budget for rung in race.rungs]
   return plan.make(
       plan.Workload(
@@ -119,9 +148,15 @@ def remarks(
         f" fewer than {search_config.LEAST_SEEDS}, noise that is skewed can"
         f" make a false discovery likelier than {config.alpha:g}."
     )
+  if limits := config.objective.constraints:
+    found.append(
+        "These rates are of a gain alone. To show that"
+        f" {', '.join(limit.metric for limit in limits)} stay within limits as"
+        " well takes more seeds, the more the tighter they are."
+    )
   explained = config.explanations
   trials = {
-      "second base": 2 * config.confirm_seeds * bool(config.second_base),
+      "second base": 2 * config.confirm_seeds * bool(config.other_base),
       "sealed": 2 * config.sealed_seeds,
       "explanation": explained.trials,
   }

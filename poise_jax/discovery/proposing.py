@@ -1,6 +1,12 @@
-"""What is built on the parents of a round: proposals, through the gate."""
+"""What is built on the parents of a round: proposals, through the gate.
+
+What the grammar proposes uses nothing that the objective bans. What a model
+writes is told by its own words and by the known algorithms that it equals, no
+further; see `agents.banned`.
+"""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -189,10 +195,10 @@ def _gain(
     parent: records.Candidate,
     worth: worths.Worth,
 ) -> _Gain | None:
-  """What a child gained, None where there is no common seed."""
+  """What a child gained, None where no common seed was scored."""
   pairs = pairing.common_runs(
-      campaign.evidence(child),
-      campaign.evidence(parent),
+      _measured(campaign.evidence(child)),
+      _measured(campaign.evidence(parent)),
       prefer=campaign.home.budget,
   )
   if pairs is None:
@@ -202,6 +208,12 @@ def _gain(
       for mine, theirs in zip(pairs.ours, pairs.theirs, strict=True)
   ]
   return _Gain(float(np.mean(gaps)), len(gaps))
+
+
+def _measured(evidence: pairing.Evidence) -> pairing.Evidence:
+  """Without the runs of budgets that only train."""
+  runs = [run for run in evidence.evaluations if run.metrics]
+  return dataclasses.replace(evidence, evaluations=runs)
 
 
 def _failed(
@@ -232,6 +244,6 @@ def _failure(
 def _level(
     campaign: campaign_lib.Campaign, candidate: records.Candidate
 ) -> float:
-  """Mean Overall of a parent at the budget of the search."""
-  runs = campaign.at_home(candidate)
+  """Mean Overall of a parent at the budget of the search, where it has one."""
+  runs = pairing.scored(campaign.at_home(candidate))
   return float(np.mean([run.metrics["overall"] for run in runs]))

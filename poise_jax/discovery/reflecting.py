@@ -6,8 +6,10 @@ import functools
 from poise_jax.archive import records
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery import reflection
+from poise_jax.discovery import yardstick as yardsticks
 from poise_jax.discovery.agents import scientists as scientists_lib
 from poise_jax.discovery.evidence import shrinkage
+from poise_jax.discovery.objectives import worth as worths
 
 
 def reflect(
@@ -16,6 +18,7 @@ def reflect(
     scientists: scientists_lib.Scientists = scientists_lib.OFFLINE,
     *,
     noise: shrinkage.Noise,
+    worth: worths.Worth = yardsticks.OVERALL.worth,
 ) -> None:
   """Writes down what each candidate showed, against its parent and the root.
 
@@ -31,9 +34,11 @@ def reflect(
     candidates: measured, or refused; of the latter the findings tell all.
     scientists: who reflects; the rules stand by.
     noise: of a score at the budget of the search.
+    worth: what runs are worth to the objective of the campaign.
   """
   by_id = {c.id: c for c in campaign.candidates}
   root = campaign.evidence(campaign.candidates[0])
+  yardstick = yardsticks.Yardstick(worth, by_id)
   noted = campaign.noted()
   for candidate in candidates:
     if candidate.id in noted:
@@ -46,6 +51,7 @@ def reflect(
           campaign,
           candidate,
           noise,
+          yardstick,
           functools.partial(
               reflection.reflect,
               campaign.evidence(candidate),
@@ -54,6 +60,7 @@ def reflect(
               prior_variance=noise.paired_variance,
               prior_dof=noise.dof,
               prefer=campaign.home.budget,
+              yardstick=yardstick,
           ),
       )
     campaign.note(candidate, text, data)

@@ -86,10 +86,11 @@ def run(
     if reading is not None:
       steering.keep(campaign, reading)
     root, *others = planting.plant(campaign, config)
-    reflecting.reflect(campaign, [root, *others], noise=rules.noise)
+    worth = _appraise(campaign, config, [root, *others])
+    told = {"noise": rules.noise, "worth": worth}
+    reflecting.reflect(campaign, [root, *others], **told)
     if not go_on(_planted_runs(campaign, config, [root, *others])):
       return campaign_id
-    worth = _appraise(campaign, config, [root, *others])
     race = race_lib.start(rules, root.id)
     for generation in range(1, config.rounds + 1):
       parents = breeding.choose_parents(campaign, config, generation, worth)
@@ -98,7 +99,7 @@ def run(
       )
       race = heats.enter(campaign, rules, race, children, worth)
       _replicate(campaign, children)
-      reflecting.reflect(campaign, children, scientists, noise=rules.noise)
+      reflecting.reflect(campaign, children, scientists, **told)
     race = heats.advance(campaign, rules, race_lib.close(race), worth)
     if config.finalists:
       _conclude(campaign, config, race, worth)

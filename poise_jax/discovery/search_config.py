@@ -20,6 +20,8 @@ from poise_jax.discovery.proposer import genome as genomes
 from poise_jax.discovery.trials import budgets, trial
 from poise_jax.tasks import arithmetic, embedded
 
+SECOND = "second"  # the other base policy that is shipped for a task
+
 
 @dataclasses.dataclass
 class SearchConfig:
@@ -32,9 +34,9 @@ class SearchConfig:
     seed: of the proposer and of the choice of parents.
     task: `arithmetic` or `carryless`, see `tasks.embedded`.
     base: name of a shipped policy (`embedded`, `carryless`), or a Hugging Face
-      directory.
-    second_base: another base policy, asked of what was confirmed, such as
-      `arithmetic_second` or `carryless_second`; empty for none.
+      directory; empty for the one that is shipped for the task.
+    second_base: another base policy, asked of what was confirmed; `second` is
+      the other one that is shipped for the task, empty for none.
     budget: name of the budget that candidates are compared at.
     rungs: names of cheaper budgets that a candidate must get through first. One
       that scores nothing, such as `smoke`, only stops losses that break down.
@@ -69,8 +71,8 @@ class SearchConfig:
   name: str = "search"
   seed: int = 0
   task: str = "arithmetic"
-  base: str = trial.EMBEDDED
-  second_base: str = ""
+  base: str = ""
+  second_base: str = SECOND
   budget: str = "quick"
   rungs: tuple[str, ...] = ("smoke", "quarter")
   root: str = "grpo"
@@ -144,7 +146,20 @@ class SearchConfig:
   @property
   def home(self) -> trial.Setting:
     """Where candidates are measured during the search."""
-    return trial.Setting(self.budget, arithmetic.Split.SEARCH, self.base)
+    return trial.Setting(self.budget, arithmetic.Split.SEARCH, self.own_base)
+
+  @property
+  def own_base(self) -> str:
+    """The base policy of the search."""
+    return self.base or trial.SHIPPED[self.task][0]
+
+  @property
+  def other_base(self) -> str:
+    """Where what was confirmed is asked once more; empty for nowhere."""
+    if self.second_base != SECOND:
+      return self.second_base
+    first, second = trial.SHIPPED[self.task]
+    return first if self.own_base == second else second
 
   @property
   def race(self) -> race_lib.Rules:
@@ -179,12 +194,12 @@ class SearchConfig:
     return confirming.Plan(
         confirmation.Protocol(
             self.confirm_budget,
-            self.base,
+            self.own_base,
             least_seeds=min(LEAST_SEEDS, self.confirm_seeds),
             max_seeds=self.confirm_seeds,
             worthwhile=0.75 * self.noise_sd,
         ),
-        second_base=self.second_base,
+        second_base=self.other_base,
         alpha=self.alpha,
         shares=spending.weights(self.finalists) if self.finalists else (),
         sealed_seeds=self.sealed_seeds,
@@ -278,12 +293,17 @@ def _check_named(
 def identity(
     config: SearchConfig, laboratories: trial.Laboratories
 ) -> dict[str, Any]:
-  """What is stored as the campaign's configuration, and hashed to its id."""
+  """What is stored as the campaign's configuration, and hashed to its id.
+
+  Raises:
+    ValueError: if the second base policy is the first.
+  """
   fields = dataclasses.asdict(config)
   for name in ("workers", "agent", "llm"):
     del fields[name]
   fields["objective"] = objectives.to_json(config.objective)
   fields["explain"] = dataclasses.asdict(config.explanations)
+  fields["base"], fields["second_base"] = config.own_base, config.other_base
   conditions = laboratories.at(config.home).conditions
   del fields["task"]
   sizes = {
@@ -296,9 +316,15 @@ def identity(
   others: dict[str, Any] = {}
   if asked := choice.identity(config.agent, config.llm):
     others["agent"] = asked
-  if config.second_base:
-    other = config.home._replace(base=config.second_base)
+  if config.other_base:
+    other = config.home._replace(base=config.other_base)
     others["second_base_sha256"] = laboratories.at(other).base_sha256
+    if others["second_base_sha256"] == conditions["base"]:
+      raise ValueError(
+          "`second_base` must be another policy than `base`, got"
+          f" {config.other_base!r} and {config.own_base!r}, whose weights are"
+          " equal; leave it empty to ask no other"
+      )
   if config.explain.bases:
     others["explain_bases_sha256"] = {
         base: laboratories.at(config.home._replace(base=base)).base_sha256

@@ -124,7 +124,8 @@ def _reading(
   lines = directives.explain(found)
   if found.objective.bans and choice.has_model(config.agent):
     lines.append(
-        "A model is told what is banned; what it writes is not checked for it."
+        "A model is told what is banned; of what it writes its own tags are"
+        " checked, and whether it equals a known algorithm, no more."
     )
   return Reading(
       text=found.text,

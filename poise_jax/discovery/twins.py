@@ -5,9 +5,17 @@ one more seed for each of them.
 """
 
 from collections.abc import Iterator, Sequence
+import functools
+
+import jax
 
 from poise_jax.archive import records
-from poise_jax.candidates import artifact, fingerprint, verification
+from poise_jax.candidates import (
+    artifact,
+    fingerprint,
+    probes,
+    verification,
+)
 
 
 def find(
@@ -15,9 +23,11 @@ def find(
 ) -> tuple[records.Candidate, str] | None:
   """The first accepted candidate that trains alike, and how that is known.
 
-  The same program, the same canonical form, or the same gradients on all
-  probes. The last says little of a loss with a state, as a memory may tell two
-  apart later than on the last probe; such are no twins by their gradients.
+  The same program, or the same gradients on all probes and on batches of other
+  sizes. Gradients alone say little of a loss with a state, as a memory may tell
+  two apart later than on the last probe; such are twins only if their canonical
+  form is the same too. That form alone says nothing: it is the word of the
+  child that read the source.
 
   Args:
     verdict: on the new one; it passed.
@@ -29,9 +39,11 @@ def find(
       continue
     if other.artifact_sha256 == verdict.artifact_sha256:
       return other, "compiles to the same program as"
-    if described and other.canonical_sha256 == described.digest:
-      return other, "is the same loss, written otherwise, as"
-    if not verdict.metadata.state and _alike(verdict.fingerprint, other):
+    written = bool(described) and other.canonical_sha256 == described.digest
+    held = verdict.metadata.state or artifact.header(other.artifact).state
+    if (written or not held) and _alike(verdict, other):
+      if written:
+        return other, "is the same loss, written otherwise, as"
       return other, "has the same gradients on all probes as"
   return None
 
@@ -60,12 +72,30 @@ def replicas(
 FIRST_SEED = 100
 
 
-def _alike(packed: bytes | None, other: records.Candidate) -> bool:
-  """Whether fingerprints are of one suite, and those of twins."""
-  if packed is None or other.fingerprint is None:
+def _alike(verdict: verification.Verdict, other: records.Candidate) -> bool:
+  """Whether fingerprints are those of twins, on batches of other sizes too."""
+  if verdict.fingerprint is None or other.fingerprint is None:
     return False
-  one = fingerprint.from_bytes(packed)
+  one = fingerprint.from_bytes(verdict.fingerprint)
   known = fingerprint.from_bytes(other.fingerprint)
   if one.suite != known.suite or not fingerprint.twins(one, known):
     return False
-  return not artifact.header(other.artifact).state
+  programs = (verdict.artifact, other.artifact)
+  fixed = {}
+  for sizes in (artifact.header(program).shapes for program in programs):
+    fixed |= {axis: n for axis, n in sizes.items() if isinstance(n, int)}
+  try:
+    one, known = (_elsewhere(p, tuple(fixed.items())) for p in programs)
+  except (ValueError, jax.errors.JaxRuntimeError):
+    return False  # Not proven, as one does not run on long completions.
+  return fingerprint.twins(one, known)
+
+
+# An original is compared with many.
+@functools.lru_cache(maxsize=16)
+def _elsewhere(
+    program: bytes, fixed: tuple[tuple[str, int], ...]
+) -> fingerprint.Fingerprint:
+  """Gradients on batches of other sizes; some 0.5 s."""
+  loss = artifact.load(program, "candidate")
+  return fingerprint.of(loss, probes.other_suite(dict(fixed)))

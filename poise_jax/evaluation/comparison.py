@@ -67,6 +67,8 @@ class SetComparison(NamedTuple):
     flips: problems that one solved, in their order.
     same: completions that are equal token by token.
     gaps: of each problem, in the score.
+    not_graded: completions of A and of B whose grading was cut off, and which
+      count as wrong.
   """
 
   name: str
@@ -81,6 +83,7 @@ class SetComparison(NamedTuple):
   flips: tuple[Flip, ...]
   same: int
   gaps: np.ndarray
+  not_graded: tuple[int, int] = (0, 0)
 
 
 class Comparison(NamedTuple):
@@ -235,6 +238,10 @@ def _set(
           for x, y in zip(one.completions, other.completions, strict=True)
       ),
       gaps=gaps,
+      not_graded=tuple(
+          sum(c.timed_out for r in side for c in r.completions)
+          for side in zip(*pairs, strict=True)
+      ),
   )
 
 
@@ -323,6 +330,7 @@ def _set_json(found: SetComparison) -> dict[str, Any]:
       "gained": sum(f.gained for f in found.flips),
       "lost": sum(not f.gained for f in found.flips),
       "same_completions": found.same,
+      "not_graded": dict(zip("ab", found.not_graded, strict=True)),
       "others": {
           name: difference_json(d, 1.0 if name in lengths else 100.0)
           for name, d in found.others.items()

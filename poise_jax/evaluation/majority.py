@@ -16,7 +16,8 @@ def maj_at_k(
 
   counted exactly. All right samples vote for one answer, however it is
   written; wrong ones vote for what they wrote, compared as text without
-  spaces; samples without an answer do not vote. Of m answers that share the
+  spaces, so those that mean the same must be spelled the same (`votes.group`);
+  samples without an answer do not vote. Of m answers that share the
   most votes, each wins with chance 1/m. Without votes nothing is right.
 
   Args:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import shlex
 from typing import Any
 
-from poise_jax.evaluation import provenance, results
+from poise_jax.evaluation import problem_sets, provenance, results
 
 
 def of_comparison(
@@ -24,21 +24,23 @@ def of_comparison(
     limit: problems that were asked of each set, None for all.
 
   Returns:
-    `a` and `b` (checkpoint, machine, and of each set the identity of its
+    `a` and `b` (checkpoint, machines, and of each set the identity of its
     results and a hash of them), `sets` (hashes of problems and prompts,
-    sampling), `code` (versions), `command`, and `id`, the hash of all this.
+    sampling), `code` (versions of what gave the results), `analysis` (of what
+    compares them), `command`, and `id`, the hash of all this.
   """
   headers = {name: result.header for name, result in a.items()}
   first = next(iter(headers.values()))
   shared = ("set", "prompts", "sampling")
   found = {
-      "a": _side(a),
-      "b": _side(b),
+      "a": side(a),
+      "b": side(b),
       "sets": {
           name: {field: header[field] for field in shared}
           for name, header in headers.items()
       },
       "code": first["code"],
+      "analysis": provenance.analysis(),
       "limit": limit,
       "command": " ".join(
           [
@@ -50,11 +52,14 @@ def of_comparison(
   return found | {"id": provenance.digest(found)}
 
 
-def _side(found: Mapping[str, results.Results]) -> dict[str, Any]:
+def side(found: Mapping[str, results.Results]) -> dict[str, Any]:
+  """What a manifest says of one policy, from its results by set."""
   first = next(iter(found.values()))
+  machines = [m for result in found.values() for m in result.machines]
   return {
       "checkpoint": first.header["policy"]["checkpoint"],
-      "machine": first.machine,
+      # Each once, in the order in which they took part.
+      "machines": [m for i, m in enumerate(machines) if m not in machines[:i]],
       "results": {
           name: {
               "id": result.id,
@@ -83,7 +88,7 @@ def _command(
   ]
   flags = [
       "--a=A --b=B --data=DATA --out=OUT",
-      f"--suite={','.join(headers)}",
+      *_sets(headers),
       *([f"--limit={limit}"] if limit else []),
       f"--batch={machine.get('batch', 64)}",
       *_mesh(machine.get("mesh", "")),
@@ -94,6 +99,27 @@ def _command(
     if len(values) == 1 and values != {""}:
       flags.append(f"--{flag}={values.pop()}")
   return " ".join(["python launch/compare.py", *flags])
+
+
+def _sets(headers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  """Flags of the sets; files of one's own are for the reader to have."""
+  own = [n for n in headers if not problem_sets.is_known(n)]
+  known = [n for n in headers if n not in own]
+  flags = [f"--suite={','.join(known)}"] if known else []
+  if own:
+    told = [headers[n] for n in own]
+    metrics = (
+        f"pass@{h['sampling']['samples']}"
+        if h["set"]["metric"] == "pass_at_k"
+        else h["set"]["metric"]
+        for h in told
+    )
+    flags += [
+        f"--problems={','.join(f'{n}.jsonl' for n in own)}",
+        f"--metric={','.join(metrics)}",
+        f"--weight={','.join(str(h['set']['weight']) for h in told)}",
+    ]
+  return flags
 
 
 def _stop(found: Sequence[results.Results]) -> list[str]:

@@ -65,7 +65,7 @@ def measure(records: Iterable[results.Record]) -> Measures:
     return np.array(rows, np.float64).mean(axis=1)
 
   vote = lambda r: majority.maj_at_k(
-      [c.answer for c in r.completions],
+      [c.answer if c.vote is None else c.vote for c in r.completions],
       [c.correct for c in r.completions],
       samples,
   )
@@ -102,22 +102,30 @@ def interval(
   """Interval of a mean over problems (and seeds), and the name of its method.
 
   Shares of problems solved get Wilson's, for it keeps its width at 0 and 1;
-  other means, BCa; means over several seeds, the crossed bootstrap.
+  other means, BCa; means over several seeds, the crossed bootstrap. Where no
+  problem or every one is solved with every seed, there is nothing to draw
+  from: seeds that agree so count as one, which gets Wilson's.
 
   Args:
     by_seed: one value a problem, for each seed.
     share: whether it is a share of something, where 0 and 1 are the ends.
     seed: of the bootstrap.
   """
-  if len(by_seed) > 1:
-    return (
-        bootstrap.crossed([np.stack(by_seed)], seed=seed),
-        "crossed bootstrap",
-    )
-  (values,) = by_seed
+  values = by_seed[0]
+  alike = np.ptp(np.stack(by_seed)) == 0
+  if len(by_seed) > 1 and not (share and alike and is_binary(values)):
+    found = bootstrap.crossed([np.stack(by_seed)], seed=seed)
+    return (within(found) if share else found), "crossed bootstrap"
   if share and is_binary(values):
     return proportions.wilson(int(values.sum()), len(values)), "Wilson"
   return bootstrap.bca([values], seed=seed), "BCa bootstrap"
+
+
+def within(found: statistics.Interval) -> statistics.Interval:
+  """The part of an interval of a share that lies in [0, 1]."""
+  if found.low is None or found.high is None:
+    return found
+  return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def scaled(

@@ -1,7 +1,7 @@
-"""Sets of problems as evaluation sees them: the embedded six, the maths ones.
+"""Sets of problems as evaluation sees them: embedded, public, one's own.
 
 A set says what is asked, how often, how an answer is judged and what its score
-is worth. `tasks.arithmetic` and `tasks.benchmarks` have the problems.
+is worth. `tasks.arithmetic`, `tasks.benchmarks` and `own_sets` have the problems.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import functools
 import pathlib
 from typing import Literal, NamedTuple
 
+from poise_jax.evaluation import own_sets, votes
 from poise_jax.evaluation import suite as embedded_suite
 from poise_jax.tasks import arithmetic, benchmarks, grading_pool, problem_set
 
@@ -41,6 +42,7 @@ class ScoredSet:
     grade: judges completions.
     template: what its prompts are made with; None if the user may choose.
     split: which part of all problems, where there are several.
+    same: compares answers, for votes; None where they are plain enough.
   """
 
   name: str
@@ -53,6 +55,9 @@ class ScoredSet:
   grade: GradeFn = dataclasses.field(repr=False, compare=False)
   template: str | None = None
   split: str = ""
+  same: votes.SameFn | None = dataclasses.field(
+      default=None, repr=False, compare=False
+  )
 
 
 class Sources(NamedTuple):
@@ -62,11 +67,13 @@ class Sources(NamedTuple):
     data: folder with files of benchmarks; None for Hugging Face.
     split: of the embedded sets.
     pool: judges mathematical answers.
+    own: sets that the user brings.
   """
 
   data: pathlib.Path | None
   split: arithmetic.Split
   pool: grading_pool.GradingPool
+  own: tuple[own_sets.OwnSet, ...] = ()
 
 
 _BENCHMARKS = {b.name: b for b in (*benchmarks.MATH6, benchmarks.GSM8K)}
@@ -111,9 +118,18 @@ def load(name: str, sources: Sources) -> ScoredSet:
     ImportError: as `benchmarks.load`.
     ValueError: as `benchmarks.load`.
   """
+  for own in sources.own:
+    if own.name == name:
+      return _own(own, sources.pool)
   if name in _EMBEDDED:
     return _embedded(_EMBEDDED[name], sources.split)
+  if name not in _BENCHMARKS:
+    raise ValueError(
+        f"there is no set {name!r} here; if it is one of your own, give"
+        " --problems with its file"
+    )
   benchmark = _BENCHMARKS[name]
+  grade, same = graders(name, sources.pool)
   return ScoredSet(
       name=name,
       metric=benchmark.metric,
@@ -122,7 +138,52 @@ def load(name: str, sources: Sources) -> ScoredSet:
       weight=benchmark.weight,
       max_tokens=benchmarks.EVALUATION_LENGTH,
       problems=benchmarks.load(benchmark, sources.data),
-      grade=functools.partial(_grade_math, sources.pool),
+      grade=grade,
+      same=same,
+  )
+
+
+def graders(
+    name: str, pool: grading_pool.GradingPool
+) -> tuple[GradeFn, votes.SameFn | None]:
+  """What judges completions of a set, and what compares its answers."""
+  if name in _EMBEDDED:
+    return _grade_arithmetic, None
+  same = functools.partial(pool.same_many, seconds=votes.SECONDS)
+  return functools.partial(_grade_math, pool), same
+
+
+def is_known(name: str) -> bool:
+  """Whether it is a set that comes with the package, by its exact name."""
+  return name in _BENCHMARKS or name in _EMBEDDED
+
+
+def check_own(own: Sequence[own_sets.OwnSet]) -> None:
+  """Refuses sets of one's own with names that others have.
+
+  Raises:
+    ValueError: naming them.
+  """
+  known = {n.casefold() for n in (*_BENCHMARKS, *_EMBEDDED, *SUITES)}
+  if taken := [o.name for o in own if o.name.casefold() in known]:
+    raise ValueError(
+        "sets of problems of your own must not have names of others, got"
+        f" {', '.join(taken)}; rename the files"
+    )
+
+
+def _own(own: own_sets.OwnSet, pool: grading_pool.GradingPool) -> ScoredSet:
+  grade, same = graders(own.name, pool)
+  return ScoredSet(
+      name=own.name,
+      metric=own.metric,
+      samples=own.samples,
+      temperature=0.0 if own.metric == "accuracy" else 1.0,
+      weight=own.weight,
+      max_tokens=benchmarks.EVALUATION_LENGTH,
+      problems=own_sets.read(own),
+      grade=grade,
+      same=same,
   )
 
 

@@ -5,7 +5,7 @@ were made from the same inputs by the same code, and on one kind of machine
 they are equal bit for bit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import hashlib
 import importlib.metadata
@@ -26,9 +26,12 @@ _SOURCES = (
     "tasks",
     "sharding.py",
     "types.py",
+    "evaluation/batching.py",
+    "evaluation/judging.py",
     "evaluation/keyed_generation.py",
     "evaluation/problem_sets.py",
     "evaluation/running.py",
+    "evaluation/votes.py",
 )
 _PACKAGES = (
     "jax",
@@ -55,11 +58,11 @@ def digest(value: Any) -> str:
   return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def sources() -> str:
-  """Hash of the modules of this package that can change a result."""
+def sources(names: Sequence[str] = _SOURCES) -> str:
+  """Hash of modules of this package: of those that can change a result."""
   root = pathlib.Path(poise_jax.__file__).parent
   found = hashlib.sha256()
-  for name in _SOURCES:
+  for name in names:
     path = root / name
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
     for file in files:
@@ -71,9 +74,24 @@ def sources() -> str:
 
 def code() -> dict[str, str]:
   """Versions of whatever can change a result, "absent" where not installed."""
-  versions = {"poise_jax": sources()}
-  for name in _PACKAGES:
-    versions[name] = "absent"
+  return {
+      "poise_jax": sources(),
+      "python": platform.python_version(),
+      **_versions(_PACKAGES),
+  }
+
+
+def analysis() -> dict[str, str]:
+  """Versions of what makes intervals and tests of results."""
+  return {
+      "poise_jax.evaluation": sources(("evaluation",)),
+      **_versions(("numpy", "scipy")),
+  }
+
+
+def _versions(names: Sequence[str]) -> dict[str, str]:
+  versions = dict.fromkeys(names, "absent")
+  for name in names:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[name] = importlib.metadata.version(name)
   return versions

@@ -4,7 +4,8 @@ A JSONL file. Its first line is a header, which says what the results depend on
 (`provenance`) and the hash of that; each further line is a problem with all its
 completions. Lines are appended whole and flushed to the disk; a line that a
 kill left unfinished is dropped when the file is opened again. Files with the
-same header have the same lines.
+same header have the same lines, but for one that names a machine: it stands
+before what another machine than the first added.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from poise_jax.evaluation import provenance
 
 SUFFIX = ".jsonl"
 FORMAT = 1
+_CONTINUED = "continued_on"
 
 
 class Completion(NamedTuple):
@@ -34,6 +36,7 @@ class Completion(NamedTuple):
     format_valid: it stands where it should.
     finished: end-of-text came within the limit.
     timed_out: grading was cut off, and counts as incorrect.
+    vote: what its answer counts as in a vote of the samples; None for itself.
   """
 
   text: str
@@ -44,6 +47,7 @@ class Completion(NamedTuple):
   format_valid: bool
   finished: bool
   timed_out: bool = False
+  vote: str | None = None
 
 
 class Record(NamedTuple):
@@ -70,12 +74,19 @@ class Results(NamedTuple):
     id: hash of the header.
     machine: that began the file.
     records: by id, in the order of the file.
+    continued: other machines that added to it, in their order.
   """
 
   header: Mapping[str, Any]
   id: str
   machine: Mapping[str, Any]
   records: Mapping[str, Record]
+  continued: tuple[Mapping[str, Any], ...] = ()
+
+  @property
+  def machines(self) -> tuple[Mapping[str, Any], ...]:
+    """All that had a part in it."""
+    return (self.machine, *self.continued)
 
 
 class Writer:
@@ -85,8 +96,10 @@ class Writer:
     results: what was in the file when it was opened.
   """
 
-  def __init__(self, handle: int, results: Results):
+  def __init__(self, handle: int, results: Results, machine: Mapping[str, Any]):
     self._handle = handle
+    known = any(dict(m) == dict(machine) for m in results.machines)
+    self._news = "" if known else _machine_line(machine)
     self.results = results
     self._seen = set(results.records)
 
@@ -100,7 +113,10 @@ class Writer:
       if record.id in self._seen:
         raise ValueError(f"problem {record.id!r} is in the file already")
       self._seen.add(record.id)
-    data = "".join(_line(r) for r in records).encode()
+    if not records:
+      return
+    data = (self._news + "".join(map(_line, records))).encode()
+    self._news = ""
     while data:
       data = data[os.write(self._handle, data) :]
     os.fsync(self._handle)
@@ -122,8 +138,8 @@ def open_writer(
   Args:
     path: of the file; made with its directory if it is not there.
     header: what the results depend on, as JSON.
-    machine: what else their last bits depend on; kept in a new file, and may
-      be another one when it is continued.
+    machine: what else their last bits depend on; may be another one when it is
+      continued, and is kept then as well.
 
   Raises:
     ValueError: if the file was begun with another header (all differences are
@@ -151,7 +167,7 @@ def open_writer(
       )
     data = path.read_bytes()
     os.ftruncate(handle, data.rfind(b"\n") + 1)
-    yield Writer(handle, found)
+    yield Writer(handle, found, machine)
   finally:
     os.close(handle)
 
@@ -171,6 +187,7 @@ def read(path: str | os.PathLike[str]) -> Results:
   # The last line is unfinished, or empty.
   lines = path.read_bytes().split(b"\n")[:-1]
   found: list[Record] = []
+  continued: list[Mapping[str, Any]] = []
   number = 1
   try:
     first = json.loads(lines[0] if lines else b"null")
@@ -180,7 +197,11 @@ def read(path: str | os.PathLike[str]) -> Results:
     machine = first["machine"]
     for line in lines[1:]:
       number += 1
-      found.append(_record(json.loads(line)))
+      fields = json.loads(line)
+      if _CONTINUED in fields:
+        continued.append(fields[_CONTINUED])
+      else:
+        found.append(_record(fields))
   except (ValueError, KeyError, TypeError) as e:
     raise ValueError(
         f"{path}, line {number}: not a file of results"
@@ -189,25 +210,50 @@ def read(path: str | os.PathLike[str]) -> Results:
   records = {record.id: record for record in found}
   if len(records) < len(found):
     raise ValueError(f"{path}: a problem is in it twice; remove the file")
-  return Results(header, first["id"], machine, records)
+  return Results(header, first["id"], machine, records, tuple(continued))
+
+
+def write_whole(path: str | os.PathLike[str], found: Results) -> None:
+  """Writes a finished file of results, whole or not at all.
+
+  Raises:
+    FileExistsError: if there is a file; it is left as it is.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  lines = [
+      _first_line(found.header, found.machine),
+      *map(_machine_line, found.continued),
+      *map(_line, found.records.values()),
+  ]
+  _place(path, "".join(lines))
 
 
 def _begin(
     path: pathlib.Path, header: Mapping[str, Any], machine: Mapping[str, Any]
 ) -> None:
   """Writes the header, whole or not at all, and over no other file."""
+  with contextlib.suppress(FileExistsError):
+    _place(path, _first_line(header, machine))
+
+
+def _place(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is not there yet."""
+  name = _temporary(path, text)
+  try:
+    os.link(name, path)
+  finally:
+    os.unlink(name)
+
+
+def _first_line(header: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
   line = {
       "format": FORMAT,
       "header": header,
       "id": provenance.digest(header),
       "machine": machine,
   }
-  name = _temporary(path, provenance.canonical(line) + "\n")
-  try:
-    with contextlib.suppress(FileExistsError):
-      os.link(name, path)
-  finally:
-    os.unlink(name)
+  return provenance.canonical(line) + "\n"
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
@@ -230,6 +276,10 @@ def _temporary(path: pathlib.Path, text: str) -> str:
     os.unlink(name)
     raise
   return name
+
+
+def _machine_line(machine: Mapping[str, Any]) -> str:
+  return provenance.canonical({_CONTINUED: machine}) + "\n"
 
 
 def _line(record: Record) -> str:

@@ -4,7 +4,7 @@ Batches are a function of the set and of `batch` alone, whatever is done
 already, so a run that is stopped and continued ends with the same file.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import functools
 import hashlib
@@ -16,6 +16,8 @@ import numpy as np
 
 from poise_jax import sharding
 from poise_jax.evaluation import (
+    batching,
+    judging,
     keyed_generation,
     problem_sets,
     provenance,
@@ -25,9 +27,6 @@ from poise_jax.models import checkpoints, logical_axes, transformer
 from poise_jax.rollout import chat, generate, prompt_batches, sampling
 from poise_jax.rollout import text_tokenizer as tokenizer_lib
 from poise_jax.tasks import problem_set
-
-BUCKETS = (16, 64, *prompt_batches.BUCKETS, 2048, 4096, 8192)
-
 
 # What ends the turn of whoever answers, by template. Base models rarely name it
 # as an end-of-text: without it they would go on to play both sides.
@@ -43,8 +42,8 @@ class Settings(NamedTuple):
     max_tokens: of a completion; None for what each set asks.
     dtype: of weights and activations.
     batch: completions that are decoded at once, on all devices together.
-    mesh: devices; problems are split over `data` and `fsdp`, weights over
-      `tensor`. While decoding, `fsdp` does not split weights.
+    mesh: devices; problems, or samples where those are few, are split over
+      `data` and `fsdp`, weights over `tensor`. While decoding, `fsdp` does not split weights.
     stop: texts of tokens that end a completion, besides the end-of-text that
       the policy names; None for those of the template, where the policy has
       them (`TURN_ENDS`).
@@ -172,7 +171,7 @@ def prepare(
   texts = [_naming(chat.prompt, template, p) for p in scored.problems]
   prompts = _encode(template, tokenizer, scored.problems)
   names = [p.id for p in scored.problems]
-  prompt_batches.pad(prompts, BUCKETS, tokenizer.pad_id, names)
+  prompt_batches.pad(prompts, batching.BUCKETS, tokenizer.pad_id, names)
   # A tokenizer may have tokens that the model lacks if they never occur.
   vocab_size = policy.model.vocab_size
   if max(map(max, (*prompts, tokenizer.eos_ids))) >= vocab_size:
@@ -189,9 +188,10 @@ def prepare(
           "sha256": provenance.digest(problems),
       },
       "prompts": {
-          "template": pathlib.PurePath(template.name).name
-          if template.name not in chat.TEMPLATES
-          else template.name,
+          # As it was asked for: a policy's own template has no name.
+          "template": pathlib.PurePath(
+              scored.template or settings.template
+          ).name,
           "sha256": provenance.digest(texts),
       },
       "sampling": {
@@ -210,17 +210,6 @@ def prepare(
       "code": provenance.code(),
   }
   return Asked(scored, prompts, header, max_tokens)
-
-
-def batches(
-    lengths: Sequence[int], per_batch: int
-) -> Iterator[tuple[int, ...]]:
-  """Yields the problems of each batch: those of one bucket, in their order."""
-  bucket = lambda n: next(b for b in BUCKETS if b >= n)
-  for size in BUCKETS:
-    rows = [i for i, n in enumerate(lengths) if bucket(n) == size]
-    for first in range(0, len(rows), per_batch):
-      yield tuple(rows[first : first + per_batch])
 
 
 def make_ask(policy: Policy, settings: Settings) -> AskFn:
@@ -267,12 +256,12 @@ def make_ask(policy: Policy, settings: Settings) -> AskFn:
   def ask(asked: Asked, rows: Sequence[int]) -> list[results.Record]:
     scored = asked.scored
     full = max(1, settings.batch // scored.samples)
-    # Few sizes, so that few programs are compiled; as many on each device.
-    size = min(full, 1 << (len(rows) - 1).bit_length())
-    size = -(-size // parts) * parts
+    size, copies = batching.spread(len(rows), full, scored.samples, parts)
     filled = [*rows, *[rows[-1]] * (size - len(rows))]
     prompts = prompt_batches.pad(
-        [asked.prompts[i] for i in filled], BUCKETS, policy.tokenizer.pad_id
+        [asked.prompts[i] for i in filled for _ in range(copies)],
+        batching.BUCKETS,
+        policy.tokenizer.pad_id,
     )
     numbers = [
         number
@@ -318,7 +307,7 @@ def run(
   samples, problems = asked.scored.samples, asked.scored.problems[:limit]
   done = writer.results.records
   lengths = [len(p) for p in asked.prompts[:limit]]
-  for rows in batches(lengths, max(1, settings.batch // samples)):
+  for rows in batching.batches(lengths, max(1, settings.batch // samples)):
     missing = {problems[i].id for i in rows} - done.keys()
     if missing:
       found = ask(asked, rows)
@@ -342,9 +331,6 @@ def _records(
   )
   lengths = mask.sum(axis=1).astype(np.int32)
   texts = tokenizer.decode(tokens, lengths)
-  finished = [bool(end) for end in ends]
-  golds = [p.answer for p in problems for _ in range(scored.samples)]
-  grades = scored.grade(texts, golds, finished)
   rows = [
       results.Completion(
           text=text,
@@ -352,21 +338,21 @@ def _records(
           ids_sha256=hashlib.sha256(
               ids[:length].astype("<i4").tobytes()
           ).hexdigest(),
-          answer=grade.answer,
-          correct=bool(grade.correct),
-          format_valid=bool(grade.format_valid),
-          finished=end,
-          timed_out=bool(grade.timed_out),
+          answer=None,
+          correct=False,
+          format_valid=False,
+          finished=bool(end),
       )
-      for text, length, ids, grade, end in zip(
-          texts, lengths, tokens, grades, finished, strict=True
+      for text, length, ids, end in zip(
+          texts, lengths, tokens, ends, strict=True
       )
   ]
   cut = lambda i: tuple(rows[i * scored.samples : (i + 1) * scored.samples])
-  return [
+  written = [
       results.Record(p.id, p.prompt, p.answer, cut(i))
       for i, p in enumerate(problems)
   ]
+  return judging.judge(written, scored.grade, scored.same)
 
 
 def _encode(

@@ -9,9 +9,11 @@ import os
 import pathlib
 from typing import Any
 
+from jaxtyping import Float
 import numpy as np
 
 from poise_jax.evaluation import (
+    bootstrap,
     measures,
     pass_at_k,
     provenance,
@@ -71,17 +73,16 @@ def summarise(
         "all results must have the same sets, got"
         f" {[sorted(r) for r in by_seed]}"
     )
-  sets = {
-      name: _of_set(name, [result[name] for result in by_seed])
-      for name in by_seed[0]
-  }
-  parts = {n: s for n, s in sets.items() if s["weight"]}
-  whole = abs(sum(s["weight"] for s in parts.values()) - 1) < 1e-9
+  seeds_of = {n: [result[n] for result in by_seed] for n in by_seed[0]}
+  found = {n: _measured(n, seeds) for n, seeds in seeds_of.items()}
+  sets = {n: _of_set(seeds_of[n], found[n]) for n in seeds_of}
+  weights = {n: s["weight"] for n, s in sets.items() if s["weight"]}
   overall = None
-  if whole:
-    intervals = [statistics.Interval(**s["score"]) for s in parts.values()]
-    weights = [s["weight"] for s in parts.values()]
-    overall = weighted.combine(intervals, weights)._asdict()
+  if abs(sum(weights.values()) - 1) < 1e-9:
+    scores = {
+        n: np.stack([f.score(f.samples) for f in found[n]]) for n in weights
+    }
+    overall = measures.scaled(_overall(scores, weights))._asdict()
   return {
       "overall": overall,
       "complete": all(s["problems"] == s["of"] for s in sets.values()),
@@ -89,8 +90,33 @@ def summarise(
   }
 
 
-def _of_set(name: str, seeds: Sequence[results.Results]) -> dict[str, Any]:
-  """All scores of one set."""
+def _overall(
+    scores: Mapping[str, Float[np.ndarray, "S _"]],
+    weights: Mapping[str, float],
+    *,
+    resamples: int = bootstrap.RESAMPLES,
+) -> statistics.Interval:
+  """Σ_s w_s score_s over problems and seeds.
+
+  Problems of the sets are separate, so with one seed squares add. A seed of
+  training moves all sets at once: several are drawn once for all of them. Sets
+  of which all problems are solved, or none, keep the interval of their own.
+  """
+  alone = [n for n, v in scores.items() if len(v) == 1 or np.ptp(v) == 0]
+  parts = [measures.interval(list(scores[n]))[0] for n in alone]
+  shares = [weights[n] for n in alone]
+  if drawn := [n for n in scores if n not in alone]:
+    strata = [scores[n] for n in drawn]
+    drawn_weights = [weights[n] for n in drawn]
+    parts.append(bootstrap.crossed(strata, drawn_weights, resamples=resamples))
+    shares.append(1.0)
+  return measures.within(weighted.combine(parts, shares))
+
+
+def _measured(
+    name: str, seeds: Sequence[results.Results]
+) -> list[measures.Measures]:
+  """Measures each seed of one set, which must belong together."""
   headers = [result.header for result in seeds]
   for header in headers[1:]:
     if wrong := [
@@ -105,7 +131,14 @@ def _of_set(name: str, seeds: Sequence[results.Results]) -> dict[str, Any]:
   found = [measures.measure(result.records.values()) for result in seeds]
   if any(f.ids != found[0].ids for f in found):
     raise ValueError(f"results of {name} have different problems; continue all")
-  header, samples = headers[0], found[0].samples
+  return found
+
+
+def _of_set(
+    seeds: Sequence[results.Results], found: Sequence[measures.Measures]
+) -> dict[str, Any]:
+  """All scores of one set."""
+  header, samples = seeds[0].header, found[0].samples
 
   def over(field: str, share: bool = True) -> dict[str, Any]:
     values = [getattr(f, field) for f in found]
@@ -127,10 +160,18 @@ def _of_set(name: str, seeds: Sequence[results.Results]) -> dict[str, Any]:
       f"maj_at_{samples}": over("majority"),
       "valid_rate": over("valid"),
       "truncated_rate": over("truncated"),
+      "not_graded": sum(_not_graded(result) for result in seeds),
       "response_tokens": over("tokens", share=False),
       "response_words": over("words", share=False),
       "results": [result.id for result in seeds],
   }
+
+
+def _not_graded(result: results.Results) -> int:
+  """Completions whose grading was cut off."""
+  return sum(
+      c.timed_out for r in result.records.values() for c in r.completions
+  )
 
 
 def _pass_at(found: Sequence[measures.Measures], k: int) -> dict[str, Any]:
@@ -179,9 +220,19 @@ def markdown(summary: Mapping[str, Any]) -> str:
   ]
   if summary["overall"]:
     notes.insert(0, f"Overall {measures.text(summary['overall'], 2)}")
+  if cut := [
+      f"{count} {_answers(count)} on {name}"
+      for name, s in summary["sets"].items()
+      if (count := s["not_graded"])
+  ]:
+    notes.append(f"Not graded in time, and counted as wrong: {', '.join(cut)}.")
   if not summary["complete"]:
     notes.append("Not all problems were asked: this is no score to cite.")
   return "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
+
+
+def _answers(count: int) -> str:
+  return "answer" if count == 1 else "answers"
 
 
 def _seeds(summary: Mapping[str, Any]) -> str:

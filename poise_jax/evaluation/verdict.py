@@ -50,6 +50,15 @@ def sentences(found: comparison.Comparison) -> list[str]:
   total = sum(s.problems * s.samples for s in sets)
   if sum(s.same for s in sets) == total:
     told.append(f"All {total} completions are equal token by token.")
+  if cut := [
+      f"on {s.name} {s.not_graded[0]} of A and {s.not_graded[1]} of B"
+      for s in sets
+      if any(s.not_graded)
+  ]:
+    told.append(
+        "Answers not graded in time, and counted as wrong:"
+        f" {', '.join(cut)}."
+    )
   if any(s.problems < s.of for s in sets):
     told.append("Not all problems were asked: this is no result to cite.")
   return told

@@ -59,11 +59,15 @@ def attend(
   groups = keys.shape[1]
   queries = queries.reshape(batch, groups, heads // groups * length, dim)
   scores = jnp.einsum("bgqd,bgud->bgqu", queries, keys) / jnp.sqrt(dim)
-  scores = scores.reshape(batch, heads, length, -1).astype(jnp.float32)
+  scores = scores.reshape(batch, heads, length, keys.shape[2]).astype(
+      jnp.float32
+  )
   mask = mask[:, None] if mask.ndim == 3 else mask
   scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-  weights = weights.reshape(batch, groups, heads // groups * length, -1)
+  weights = weights.reshape(
+      batch, groups, heads // groups * length, keys.shape[2]
+  )
   mixed = jnp.einsum("bgqu,bgud->bgqd", weights, values)
   return mixed.reshape(batch, heads, length, dim)
 
@@ -127,5 +131,6 @@ class Attention(nnx.Module):
     queries, keys = rotary.rotate(queries, angles), rotary.rotate(keys, angles)
     cache = add_to_cache(keys, values)
     mixed = attend(queries, cache.keys, cache.values)
-    mixed = mixed.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1)
+    width = self.heads * mixed.shape[-1]
+    mixed = mixed.transpose(0, 2, 1, 3).reshape(*x.shape[:2], width)
     return self.o_proj(mixed), cache

@@ -1,5 +1,7 @@
 """A linear layer that multiplies plain matrices."""
 
+import math
+
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -13,5 +15,7 @@ class Dense(nnx.Linear):
 
   def __call__(self, x: Float[Array, "*B N"]) -> Float[Array, "*B M"]:
     """Maps the last axis."""
-    y = super().__call__(x.reshape(-1, x.shape[-1]))
-    return y.reshape(*x.shape[:-1], -1)
+    *lead, width = x.shape
+    # Sizes in full: -1 cannot be told where another size is 0.
+    y = super().__call__(x.reshape(math.prod(lead), width))
+    return y.reshape(*lead, y.shape[-1])

@@ -116,7 +116,8 @@ def save(
     directory: created if absent.
     config: shape of the model.
     params: weights, whole or sharded.
-    eos_token_id: ends generation (a list: any of them), for other libraries' use.
+    eos_token_id: ends generation (a list: any of them), for other libraries'
+      use; in generation_config.json too, if that is copied.
     bos_token_id: likewise.
     pad_token_id: likewise.
     source: Hugging Face directory that the model came from: tokenizer files and
@@ -157,6 +158,10 @@ def save(
     _write_json(written / CONFIG_FILE, fields)
     if source is not None:
       _copy_files(source, written)
+    generation = written / GENERATION_FILE
+    if eos_token_id is not None and generation.is_file():
+      known = weights.read_json(generation)
+      _write_json(generation, known | {"eos_token_id": eos_token_id})
 
 
 def _fields(

@@ -2,7 +2,10 @@
 
 Computer algebra hangs on expressions that a policy may well write, 9^(9^9) for
 one, and cannot be stopped from within; signals would need the trainer's main
-thread. So algebra runs in child processes that are killed at the limit. They
+thread. So algebra runs in child processes that are killed at the limit. It
+counts the processor's time that a comparison takes, so that a busy machine
+makes no right answer wrong; `PATIENCE` times as long on the clock is for what
+waits without computing. Whatever is cut off is told, answer by answer. They
 import neither jax nor the caller's main module, which rules out the pools of
 multiprocessing. Most pairs need no algebra and never leave this process.
 """
@@ -27,6 +30,7 @@ from typing import Any, NamedTuple
 from poise_jax.tasks import answer_equivalence, answer_extraction
 
 SECONDS = 3.0
+PATIENCE = 20.0
 _START_SECONDS = 120.0
 _MARGIN_SECONDS = 5.0
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
@@ -95,11 +99,17 @@ class _Keeper:
       BrokenPipeError: if the process is gone.
     """
     self.wait_until_ready()
-    request = {"gold": gold, "answer": answer, "seconds": seconds}
+    wall = PATIENCE * seconds
+    request = {
+        "gold": gold,
+        "answer": answer,
+        "seconds": seconds,
+        "wall": wall,
+    }
     line = json.dumps(request).encode() + b"\n"
     while line:
       line = line[self._process.stdin.write(line) :]
-    reply = self._read(seconds + _MARGIN_SECONDS)
+    reply = self._read(wall + _MARGIN_SECONDS)
     if reply is None:
       raise BrokenPipeError("no reply from a grading process")
     return reply["same"]
@@ -161,7 +171,8 @@ class GradingPool:
 
     Args:
       workers: how many processes.
-      seconds: limit for each comparison, wall time.
+      seconds: limit for each comparison, in time of the processor, and
+        `PATIENCE` times that by the clock.
 
     Raises:
       ValueError: if either is not positive.
@@ -216,14 +227,14 @@ class GradingPool:
     if mine:
       keeper.close()
 
-  def _ask(self, gold: str, answer: str) -> bool | None:
+  def _ask(self, gold: str, answer: str, seconds: float) -> bool | None:
     """Asks an idle process; one that is gone counts as a time-out."""
     keeper = self._idle.get()
     try:
       keeper = keeper or self._start()
       keeper.wait_until_ready()
       try:
-        return keeper.ask(gold, answer, self._seconds)
+        return keeper.ask(gold, answer, seconds)
       except (BrokenPipeError, OSError, ValueError):
         if self._closed:
           raise RuntimeError("the pool was closed while it graded") from None
@@ -240,13 +251,18 @@ class GradingPool:
       self._idle.put(keeper)
 
   def same_many(
-      self, golds: Sequence[str], answers: Sequence[str | None]
+      self,
+      golds: Sequence[str],
+      answers: Sequence[str | None],
+      *,
+      seconds: float | None = None,
   ) -> list[bool | None]:
     """Judges pairs, each distinct one once.
 
     Args:
       golds: gold answers.
       answers: what to compare them with; None is never right.
+      seconds: limit for each comparison; None for that of the pool.
 
     Returns:
       In the order of the pairs; None where the limit was met.
@@ -270,20 +286,23 @@ class GradingPool:
     for pair in dict.fromkeys(pairs):
       verdicts[pair] = _decide(*pair) if pair[1] is not None else False
     hard = [pair for pair, verdict in verdicts.items() if verdict is None]
-    for pair, verdict in zip(hard, self._ask_all(hard), strict=True):
+    found = self._ask_all(hard, seconds or self._seconds)
+    for pair, verdict in zip(hard, found, strict=True):
       verdicts[pair] = verdict
       if verdict is None:
         with self._lock:
           self.timeouts += 1
     return [verdicts[pair] for pair in pairs]
 
-  def _ask_all(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
+  def _ask_all(
+      self, pairs: Sequence[tuple[str, str]], seconds: float
+  ) -> list[bool | None]:
     """Asks about many pairs, as many at once as there are processes."""
     if self._workers == 1 or len(pairs) <= 1:
-      return [self._ask(*pair) for pair in pairs]
+      return [self._ask(*pair, seconds) for pair in pairs]
     executor = concurrent.futures.ThreadPoolExecutor(self._workers)
     try:
-      return list(executor.map(lambda pair: self._ask(*pair), pairs))
+      return list(executor.map(lambda p: self._ask(*p, seconds), pairs))
     except BaseException:
       executor.shutdown(wait=False, cancel_futures=True)
       raise

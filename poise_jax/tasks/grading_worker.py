@@ -5,10 +5,14 @@ it one request at a time, and kills it at the limit; the next one is forked in
 milliseconds, where a new process would have to import for a second. Requests
 and replies are lines of JSON on the keeper's standard input and output:
 
-  {"gold": .., "answer": .., "seconds": ..}  ->  {"same": true | false | null}
+  {"gold": .., "answer": .., "seconds": .., "wall": ..}
+    ->  {"same": true | false | null}
 
-null is for a request that did not end in time, or ended its inmate. The first
-line out is {"ready": true}. The keeper ends when its input does.
+null is for a request that did not end in time, or ended its inmate. `seconds`
+are of the processor's time that the inmate itself takes, which the system
+measures: on a busy machine a verdict is the same, and only comes later. `wall`
+is for what waits without computing. The first line out is {"ready": true}. The
+keeper ends when its input does.
 """
 
 import ctypes
@@ -62,6 +66,7 @@ def _reply(out: int, message: dict[str, Any]) -> None:
 def _bound_itself() -> None:
   """Makes the inmate end with its keeper, and within its memory."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends it
   if sys.platform == "linux":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -75,12 +80,14 @@ def _serve(requests: BinaryIO, out: int) -> NoReturn:
   sys.setrecursionlimit(_RECURSION)
   for line in requests:
     request = json.loads(line)
-    # Ends it even if the keeper is gone, and whatever holds the interpreter.
+    # Both end it even if the keeper is gone, and whatever holds the interpreter.
+    signal.setitimer(signal.ITIMER_PROF, request["seconds"])
     faulthandler.dump_traceback_later(
-        request["seconds"] + 2.0, exit=True, file=sys.__stderr__
+        request["wall"] + 2.0, exit=True, file=sys.__stderr__
     )
     same = judge(request["gold"], request["answer"])
     faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_PROF, 0.0)
     _reply(out, {"same": same})
   os._exit(0)
 
@@ -151,7 +158,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
       try:
         inmate.ask(line)
-        reply = _await(inmate, json.loads(line)["seconds"])
+        reply = _await(inmate, json.loads(line)["wall"])
       except BrokenPipeError:
         reply = None
       if reply is None:

@@ -26,8 +26,8 @@ def equivalent(gold: str, answer: str) -> bool:
     answer: any text.
 
   Returns:
-    Also false where the comparison takes longer than `grading_pool.SECONDS`.
-    Never raises on any string.
+    Also false where the comparison takes longer than `grading_pool.SECONDS` of
+    the processor's time. Never raises on any string.
   """
   return bool(grading_pool.shared().same_many([gold], [answer])[0])
 

@@ -41,8 +41,8 @@ class Rollout(NamedTuple):
     batch: all else, for the algorithm.
     problems: one for each group of the batch.
     grades: theirs, on the host.
-    correct: verdicts on all groups that were sampled, kept or not.
-    buckets: theirs, for the history.
+    sampled: grades of all groups that were sampled, kept or not.
+    buckets: of all of them, for the history.
     statistics: what it took to fill the batch, None if groups were taken as
       they came.
     position: in the source, after what was drawn.
@@ -53,7 +53,7 @@ class Rollout(NamedTuple):
   batch: types.RolloutBatch
   problems: Sequence[Any]
   grades: scoring.Grades
-  correct: Float[np.ndarray, "N G"]
+  sampled: scoring.Grades
   buckets: Int[np.ndarray, "N"]
   statistics: dynamic_sampling.Statistics | None
   position: Any
@@ -93,7 +93,8 @@ class Departure(NamedTuple):
 
 USUAL = Departure()
 # Of a state, reference params, an environment, a seed, a stopwatch and, if the
-# rollout is not the usual one, a departure.
+# rollout is not the usual one, a departure; and what is called after each round
+# of sampling, and may raise to leave it.
 CollectFn = Callable[..., Rollout]
 # Of (what trains, *what is frozen), see `tuning`.
 PolicyFn = Callable[..., nnx.State]
@@ -126,10 +127,11 @@ def make_collect(
 
   Returns:
     A function of (state, reference params or None, environment, seed, watch,
-    departure). The rollout is a function of all but the watch; keys come from
-    (seed, step, attempt), and verdicts flip by the number of rounds that there
-    could have been before. With `config.recompute_old` and a single update
-    `old_logprobs` are left to it, see `updates`. The watch is charged with
+    departure, pause). The rollout is a function of all but the watch and the
+    pause; keys come from (seed, step, attempt), and verdicts flip by the number
+    of rounds that there could have been before. With `config.recompute_old` and
+    a single update `old_logprobs` are left to it, see `updates`. The watch is
+    charged with
 
       rollout  prompts, and completions until they are here;
       grade    their way to the host, text and verdicts;
@@ -147,6 +149,7 @@ def make_collect(
       seed: int,
       watch: throughput.Stopwatch,
       departure: Departure = USUAL,
+      pause: Callable[[], None] = lambda: None,
   ) -> Rollout:
     version = state.step * config.updates - state.skipped
     first_round = state.step * config.sampling_attempts
@@ -158,7 +161,8 @@ def make_collect(
       )
     judge = _judge(departure.flip, seed, first_round)
     sampling = groups_lib.Sampling(
-        *(ask, environment, key, config.prompts, judge, mesh, watch)
+        *(ask, environment, key, config.prompts, judge, mesh, watch),
+        pause=pause,
     )
     taken = groups_lib.take(sampling, state.position, config.sampling_attempts)
     rows = _rows(taken.groups)
@@ -266,7 +270,7 @@ def _rollout(
       batch=batch,
       problems=taken.groups.problems,
       grades=taken.groups.grades,
-      correct=taken.correct,
+      sampled=taken.sampled,
       buckets=taken.buckets,
       statistics=taken.statistics,
       position=taken.position,

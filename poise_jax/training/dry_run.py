@@ -29,10 +29,11 @@ from poise_jax.training import (
     optimizer as optimizer_lib,
 )
 from poise_jax.training import (
-    step as step_lib,
+    policy_engine,
+    throughput,
 )
 from poise_jax.training import (
-    throughput,
+    step as step_lib,
 )
 from poise_jax.training import (
     tuning as tuning_lib,
@@ -146,7 +147,7 @@ class _Shapes(NamedTuple):
   @property
   def reference(self) -> tuple[Any, ...]:
     """Params of a reference policy that is no part of the state."""
-    return () if self.frozen else (self.trained,)
+    return () if self.frozen or not self.config.reference else (self.trained,)
 
   @property
   def platform(self) -> str:
@@ -360,8 +361,9 @@ def programs(
     on_program: called after each is compiled.
 
   Raises:
-    ValueError: if the mesh does not fit the model, the batch or the devices.
+    ValueError: if model, batch, devices or algorithm do not fit the config.
   """
+  policy_engine.check_algorithm(algorithm, config)
   logical_axes.check_divisible(model, config.mesh)
   mesh = sharding.make_mesh(config.mesh, devices)
   platform = mesh.devices.flat[0].platform

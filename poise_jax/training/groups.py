@@ -25,6 +25,9 @@ from poise_jax.training import (
 # (verdicts, round counted from 0) to the verdicts that training sees, purely.
 JudgeFn = Callable[[Float[np.ndarray, "P G"], int], Float[np.ndarray, "P G"]]
 
+# A stream apart from those of the rows of the first round, which count from 0.
+_LATER_ROUNDS = 2**32 - 1
+
 
 class Sampling(NamedTuple):
   """How groups are sampled; the same in all rounds of a rollout.
@@ -37,6 +40,7 @@ class Sampling(NamedTuple):
     judge: what is made of the verdicts before anything else sees them.
     mesh: where prompts and completions go.
     watch: is charged with "rollout" and "grade".
+    pause: called after each round; what it raises ends the rollout.
   """
 
   ask: engine_lib.SampleFn
@@ -46,6 +50,7 @@ class Sampling(NamedTuple):
   judge: JudgeFn
   mesh: jax.sharding.Mesh
   watch: throughput.Stopwatch
+  pause: Callable[[], None] = lambda: None
 
 
 class Groups(NamedTuple):
@@ -71,8 +76,8 @@ class Taken(NamedTuple):
 
   Attributes:
     groups: in the order they were sampled.
-    correct: verdicts on all groups, in the batch or not.
-    buckets: theirs.
+    sampled: grades of all groups, in the batch or not.
+    buckets: of all of them.
     statistics: what it took to fill the batch, None if groups were taken as
       they came.
     position: in the source, after what was drawn.
@@ -80,7 +85,7 @@ class Taken(NamedTuple):
   """
 
   groups: Groups
-  correct: Float[np.ndarray, "N G"]
+  sampled: scoring.Grades
   buckets: Int[np.ndarray, "N"]
   statistics: dynamic_sampling.Statistics | None
   position: Any
@@ -135,7 +140,7 @@ def _as_they_come(sampling: Sampling, position: Any) -> Taken:
   )
   return Taken(
       groups,
-      correct=groups.grades.correct,
+      sampled=groups.grades,
       buckets=groups.buckets,
       statistics=None,
       position=position,
@@ -152,19 +157,18 @@ def _until_mixed(sampling: Sampling, position: Any, attempts: int) -> Taken:
     kept = _keep(groups, first=len(problems))
     problems.extend(groups.problems)
     versions.append(version)
-    correct = groups.grades.correct
     return dynamic_sampling.Attempt(
         kept,
-        dynamic_sampling.mixed(correct),
+        dynamic_sampling.mixed(groups.grades.correct),
         position,
-        seen=(correct, groups.buckets),
+        seen=(groups.grades, groups.buckets),
     )
 
   filled = dynamic_sampling.fill(sampling.prompts, attempts, attempt, position)
   groups = _regrouped(sampling, filled.groups, problems)
-  correct, buckets = filled.seen
+  sampled, buckets = filled.seen
   return Taken(
-      *(groups, correct, buckets),
+      *(groups, sampled, buckets),
       statistics=filled.statistics,
       position=filled.position,
       version=min(versions),
@@ -180,7 +184,9 @@ def _sample(sampling: Sampling, position: Any, index: int) -> _Round:
   with watch.time("rollout"):
     problems, position = environment.source(position, sampling.prompts)
     prompts = sharding.place(sampling.mesh, environment.encode(problems))
-    key = jax.random.fold_in(sampling.key, index) if index else sampling.key
+    key = sampling.key
+    if index:
+      key = jax.random.fold_in(jax.random.fold_in(key, _LATER_ROUNDS), index)
     # Grading reads them at once: waiting here only tells the two apart.
     found, version = jax.block_until_ready(sampling.ask(prompts, key))
   with watch.time("grade"):
@@ -188,6 +194,7 @@ def _sample(sampling: Sampling, position: Any, index: int) -> _Round:
     grades = grades._replace(correct=sampling.judge(grades.correct, index))
   buckets = environment.buckets(problems)
   groups = Groups(list(problems), prompts, found, grades, buckets)
+  sampling.pause()
   return _Round(groups, position, version)
 
 

@@ -13,6 +13,9 @@ from poise_jax.rollout import scoring
 from poise_jax.training import environment as environment_lib
 from poise_jax.training import trainer
 
+# Apart from those of the steps, which count from 0.
+_STREAM = 2**32 - 1
+
 
 def make_evaluate(
     engine: engine_lib.RolloutEngine,
@@ -61,7 +64,7 @@ def make_evaluate(
     return scoring.Grades(*(x[: len(part)] for x in grades))
 
   def evaluate(params: nnx.State, seed: int) -> dict[str, float]:
-    key = jax.random.key(seed)
+    key = jax.random.fold_in(jax.random.key(seed), _STREAM)
     with trainer.in_mesh(mesh):
       ask = engine(params, 0)
       found = [

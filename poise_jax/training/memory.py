@@ -113,13 +113,11 @@ def estimate(
   params = transformer.structure(model)[1]
   size = jnp.dtype(options.compute_dtype).itemsize
   numbers = _numbers(params, mesh)
-  state = {
-      "params": 4.0 * numbers,
-      "optimizer": 8.0 * numbers,
-      "reference": 4.0 * numbers,
-  }
+  state = {"params": 4.0 * numbers, "optimizer": 8.0 * numbers}
+  if config.reference:
+    state["reference"] = 4.0 * numbers
   if config.lora is not None:
-    # The base policy is the reference too.
+    # The base policy is what adapters adapt, and may be the reference too.
     adapters = _numbers(lora.shapes(model, config.lora), mesh)
     state = {
         "base policy": 4.0 * numbers,

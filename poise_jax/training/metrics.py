@@ -4,7 +4,8 @@ A metric is not a number but what is needed to merge it with its like: a mean is
 (sum, denominator), an extreme is a minimum or a maximum. So a metric of a
 batch is the same from one batch, its minibatches, or its shards on many
 devices. On the device: `rollout_metrics`, `policy_metrics`, `add`. On the host:
-`combine`, then `values`. Names are TRL's where TRL has the quantity.
+`sampled_metrics`, `combine`, then `values`. Names are TRL's where TRL has the
+quantity.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 
 from poise_jax import types
 from poise_jax.algorithms import kl, masks, ratios
+from poise_jax.rollout import scoring
 
 Scalar = Float[Array, ""] | float
 
@@ -143,6 +145,21 @@ def values(metrics: Mapping[str, Metric]) -> dict[str, float]:
   return {name: number for name, number in pairs.items() if number is not None}
 
 
+def parts(metrics: Mapping[str, Metric]) -> dict[str, list[float]]:
+  """Gives what means and deviations were divided of. Waits for the device.
+
+  So that lines of a file can be merged: a mean is [sum, count], a deviation
+  [count, mean, sum of squares]. Sums and extremes are such parts themselves,
+  and are left out, as is what is not finite.
+  """
+  found = {
+      name: [float(number) for number in metric]
+      for name, metric in jax.device_get(dict(metrics)).items()
+      if isinstance(metric, Fraction | Moments)
+  }
+  return {k: v for k, v in found.items() if all(map(math.isfinite, v))}
+
+
 def _mean(
     x: Float[Array, "*N"], keep: Bool[Array, "*N"] | None = None
 ) -> Fraction:
@@ -170,7 +187,7 @@ def rollout_metrics(
     batch: types.RolloutBatch,
     components: Sequence[str] = ("correct", "format_valid"),
 ) -> dict[str, Metric]:
-  """Measures one rollout: rewards, groups, lengths, sampler against trainer.
+  """Measures the batch of one rollout: rewards, groups and lengths.
 
   Pure, to be jitted; of a sharded batch it gives the whole batch's metrics.
 
@@ -179,10 +196,8 @@ def rollout_metrics(
   completions, which is `rewards/<component>/std` here as there. A group is
   passed by `correct`, and has spread if its `rewards` differ. `num_tokens` and
   `effective_tokens` (of groups with spread) count completion tokens of this
-  batch, neither prompts nor earlier batches. `sampling/*` and `mismatch/*`
-  compare `old_logprobs`, the trainer's, with `sampler_logprobs`, by token,
-  log-ratios clamped to ±20; `mismatch/k3` estimates KL(sampler || trainer) in
-  nats, and below 1e-3 is healthy.
+  batch, neither prompts nor earlier batches. Of a batch that dynamic sampling
+  has chosen, `sampled_metrics` come in the place of what they name.
 
   Args:
     batch: complete groups.
@@ -208,11 +223,51 @@ def rollout_metrics(
     stream = batch.reward_components[..., k]
     metrics[f"rewards/{name}/mean"] = _mean(stream)
     metrics[f"rewards/{name}/std"] = _moments(stream)
+  return metrics | _group_metrics(batch) | _length_metrics(batch)
+
+
+def sampled_metrics(grades: scoring.Grades) -> dict[str, Metric]:
+  """Measures a policy by all that it wrote, where a batch was chosen.
+
+  The chosen groups are mixed, and say nothing of how often the policy is right.
+  In double precision on the host: how much was sampled differs by step, and
+  nothing is to compile anew.
+
+  Args:
+    grades: of every group that was sampled, [N, G], on the host.
+
+  Returns:
+    Those of `rollout_metrics` that tell of the policy: rewards, groups that are
+    all right or all wrong, validity, lengths, and `num_tokens`, all that were
+    written. Spread and `effective_tokens` remain those of the batch.
+  """
+  correct, valid, truncated, lengths = (np.float64(x) for x in grades)
+  mean = lambda x: Fraction(float(x.sum()), float(x.size))
+  passed, ended = correct.mean(axis=1), lengths[truncated <= 0]
+  extremes = lambda name, x: {
+      f"completions/min_{name}": Lowest(float(x.min(initial=math.inf))),
+      f"completions/max_{name}": Highest(float(x.max(initial=-math.inf))),
+  }
+  found: dict[str, Metric] = {"reward": mean(correct)}
+  for name, x in (("correct", correct), ("format_valid", valid)):
+    squares = float(((x - x.mean()) ** 2).sum())
+    found[f"rewards/{name}/mean"] = mean(x)
+    moments = Moments(float(x.size), float(x.mean()), squares)
+    found[f"rewards/{name}/std"] = moments
   return (
-      metrics
-      | _group_metrics(batch)
-      | _length_metrics(batch)
-      | _sampler_metrics(batch)
+      found
+      | extremes("length", lengths)
+      | extremes("terminated_length", ended)
+      | {
+          "frac_groups_all_pass": mean(passed == 1),
+          "frac_groups_all_fail": mean(passed == 0),
+          "frac_invalid": mean(1 - valid),
+          "valid_rate": mean(valid),
+          "num_tokens": Total(float(lengths.sum())),
+          "completions/mean_length": mean(lengths),
+          "completions/mean_terminated_length": mean(ended),
+          "completions/clipped_ratio": mean(truncated),
+      }
   )
 
 
@@ -246,13 +301,24 @@ def _length_metrics(batch: types.RolloutBatch) -> dict[str, Metric]:
   }
 
 
-def _sampler_metrics(batch: types.RolloutBatch) -> dict[str, Metric]:
-  """Compares the trainer's log-probabilities with the sampler's."""
+def mismatch_metrics(
+    batch: types.RolloutBatch, trainer_logprobs: Float[Array, "P G T"]
+) -> dict[str, Metric]:
+  """Compares the trainer's log-probabilities with the sampler's, by token.
+
+  Pure, to be jitted. Log-ratios are clamped to ±20; `mismatch/k3` estimates
+  KL(sampler || trainer) in nats, and below 1e-3 is healthy. How far a sampler
+  is behind counts as well.
+
+  Args:
+    batch: with `sampler_logprobs`.
+    trainer_logprobs: of a forward pass of the trainer, before any update.
+  """
   mask, live = batch.completion_mask, batch.completion_mask > 0
-  to_trainer = batch.old_logprobs, batch.sampler_logprobs, mask
+  to_trainer = trainer_logprobs, batch.sampler_logprobs, mask
   gap = jnp.abs(ratios.log_ratio(*to_trainer))
   ratio = ratios.token_ratio(*to_trainer)
-  k3 = kl.k3(batch.sampler_logprobs, batch.old_logprobs, mask)
+  k3 = kl.k3(batch.sampler_logprobs, trainer_logprobs, mask)
   mean, highest = _mean(gap, live), _highest(gap, live)
   return {
       "sampling/sampling_logp_difference/mean": mean,

@@ -1,4 +1,4 @@
-"""The policy as its own sampler, and what a sampler rules out."""
+"""The policy as its own sampler, and what algorithms it rules out."""
 
 from flax import nnx
 import jax
@@ -51,17 +51,26 @@ def make_engine(
   return engine_lib.local(generate_fn, prepare)
 
 
-def check_sampler(
+def check_algorithm(
     algorithm: types.Algorithm, config: config_lib.TrainConfig
 ) -> None:
-  """Refuses importance correction where log-probabilities are not the sampler's.
+  """Refuses losses that read log-probabilities which mean something else.
 
   `top_k` and `top_p` leave tokens out, and what they leave has more probability
-  than `sampler_logprobs` say.
+  than `sampler_logprobs` say. Without a reference `ref_logprobs` are those of
+  the old policy, and a divergence from it would vanish unnoticed.
 
   Raises:
     ValueError: naming the fields to change.
   """
+  if not config.reference and dependence.depends_on(
+      algorithm, "ref_logprobs", config.group_size
+  ):
+    raise ValueError(
+        "--config.train.reference=False leaves out the reference policy, whose"
+        f" log-probabilities the loss of {algorithm.name} reads; set"
+        " --config.train.reference=True, or choose another algorithm"
+    )
   filtered = config.top_k > 0 or config.top_p < 1
   if filtered and dependence.depends_on(
       algorithm, "sampler_logprobs", config.group_size

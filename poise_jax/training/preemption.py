@@ -1,8 +1,9 @@
-"""Stops a run between two steps when it is told to end.
+"""Stops a run between two steps, or two rounds, when it is told to end.
 
 The first SIGTERM (a machine is taken away, a job is cancelled) or SIGINT
-(Ctrl-C) asks for an end after the step under way, so that a checkpoint can be
-written. A second one kills the process at once, even inside a compilation; the
+(Ctrl-C) asks for an end after the round of sampling or the update under way, so
+that a checkpoint can be written. A step that was left is done again by the run
+that continues. A second one kills the process at once, even inside a compilation; the
 checkpoint before is safe then, because steps are written whole or not at all.
 """
 
@@ -24,6 +25,10 @@ _ECHO_S = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+class StopError(Exception):
+  """A step was left before it changed anything, for it is time to stop."""
+
+
 class Watch:
   """Whether to stop, and how to exit; made by `watch`."""
 
@@ -31,15 +36,24 @@ class Watch:
     self._received = 0
 
   def __call__(self) -> bool:
-    """Whether to save and stop, now that a step is done.
+    """Whether to save and stop, now that a step or a round is done.
 
-    In a run of many processes, all of them call it after the same steps: a
-    signal to any one stops all at the same step. Once true it stays true.
+    In a run of many processes, all of them call it at the same places: a signal
+    to any one stops all at the same place. Once true it stays true.
     """
     if jax.process_count() > 1:
       mine = np.int32(self._received)
       self._received = int(multihost_utils.process_allgather(mine).max())
     return bool(self._received)
+
+  def leave(self) -> None:
+    """Asks as a call does, in the middle of a step that has changed nothing.
+
+    Raises:
+      StopError: if it is time to stop.
+    """
+    if self():
+      raise StopError
 
   @property
   def exit_code(self) -> int:

@@ -39,6 +39,9 @@ from poise_jax.training import (
     environment as environment_lib,
 )
 from poise_jax.training import (
+    metrics as metrics_lib,
+)
+from poise_jax.training import (
     state as state_lib,
 )
 from poise_jax.training import (
@@ -149,8 +152,9 @@ def train(
     on_step: told about each step.
 
   Returns:
-    How it ended. On SIGTERM or SIGINT the step under way is finished and saved
-    first.
+    How it ended. On SIGTERM or SIGINT a step that is being learned from is
+    finished; one whose completions are being sampled is left after the round,
+    and will be done again. What is finished is saved first.
 
   Raises:
     ValueError: if the directory holds another run or is a URL.
@@ -178,25 +182,33 @@ def train(
         run_logs.open_logs(workdir, start, tell, more_sinks)
     )
     clock = throughput.Stopwatch()
-    # Asked once a step, so that whoever stops has saved; and equally often by
-    # all processes, which answer together.
-    stopping = stop()
+    # Asked at the same places, and so equally often, by all processes, which
+    # answer together: after each round of sampling, and after each step.
+    stopping, unsaved = stop(), None
     while state.step < trainer.config.steps and not stopping:
-      with clock.time("train"):
-        result = trainer.step(
-            state, reference, algorithm, environment, config.seed
-        )
+      try:
+        with clock.time("train"):
+          result = trainer.step(
+              *(state, reference, algorithm, environment, config.seed),
+              pause=stop.leave,
+          )
+      except preemption.StopError:
+        if unsaved is not None:
+          continuation.save(checkpoints, state, unsaved)
+        break
       state = result.state
       found = _evaluated(evaluate, trainer, state, config, clock)
       values = run_logs.values(trainer, result, found, clock.lap())
       # Logs come before the checkpoint: a kill between them repeats the step,
       # and its lines are replaced. The other way round they would be missing.
-      log(state.step - 1, result.rollout, values)
-      stopping = stop()
+      parts = metrics_lib.parts(result.metrics)
+      log(state.step - 1, result.rollout, values, parts)
+      stopping, unsaved = stop(), values
       last = state.step == trainer.config.steps
       if last or stopping or _is_kept(config, state.step, found):
         with clock.time("checkpoint"):
           continuation.save(checkpoints, state, values)
+        unsaved = None
       on_step(state.step, values)
     finished = state.step == trainer.config.steps
     return RunResult(state, start, finished, 0 if finished else stop.exit_code)

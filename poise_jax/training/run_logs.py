@@ -12,6 +12,7 @@ from poise_jax import sharding
 from poise_jax.training import (
     collect,
     completions_log,
+    optimizer,
     sinks,
     throughput,
 )
@@ -25,8 +26,8 @@ from poise_jax.training import (
 Values = Mapping[str, float]
 # (tokens, lengths) to texts.
 Decode = Callable[[Any, Any], list[str]]
-# Of a step counted from 0, its rollout and its values.
-LogFn = Callable[[int, collect.Rollout, Values], None]
+# Of a step counted from 0, its rollout, its values and their parts.
+LogFn = Callable[[int, collect.Rollout, Values, sinks.Parts], None]
 
 
 class Tell(NamedTuple):
@@ -55,7 +56,8 @@ def values(
     trainer: that made it.
     result: of the step.
     found: by evaluation.
-    times: seconds, `time/train` at least, see `throughput.Stopwatch.lap`.
+    times: seconds, `time/train` and `time/step` at least, see
+      `throughput.Stopwatch.lap`.
   """
   known = metrics_lib.values(result.metrics) | found
   rates = throughput.rates(
@@ -65,8 +67,16 @@ def values(
       devices=list(trainer.mesh.devices.flat),
   )
   phases = metrics_lib.values(result.times)
-  skipped = {"skipped_updates": float(result.state.skipped)}
-  return known | phases | times | rates | skipped
+  state = result.state
+  made = state.step * trainer.config.updates - state.skipped
+  rest = {
+      "skipped_updates": float(state.skipped),
+      # Of the last update, by the count of those that were made.
+      "learning_rate": optimizer.rate(trainer.config, max(made - 1, 0)),
+      # What TRL calls it.
+      "step_time": times["time/step"],
+  }
+  return known | phases | times | rates | rest
 
 
 @contextlib.contextmanager
@@ -88,24 +98,28 @@ def open_logs(
     more_sinks: makes further sinks for a run that starts at a step.
   """
   with contextlib.ExitStack() as stack:
-    write = keep = None
+    lines = more = keep = None
     if sharding.is_writer():
-      write = sinks.combine(
-          sinks.to_jsonl(workdir / "metrics.jsonl", start_step=start),
-          more_sinks(start),
-      )
-      stack.callback(write.close)
+      lines = sinks.to_jsonl(workdir / "metrics.jsonl", start_step=start)
+      stack.callback(lines.close)
+      more = more_sinks(start)
+      stack.callback(more.close)
       keep = completions_log.open_log(
           workdir / "completions.jsonl", start_step=start, keep=tell.count
       )
       stack.callback(keep.close)
 
-    def log(step: int, rollout: collect.Rollout, values: Values) -> None:
+    def log(
+        step: int, rollout: collect.Rollout, values: Values, parts: sinks.Parts
+    ) -> None:
       tokens = sharding.fetch(rollout.rows.tokens)
-      if write and keep:
+      if lines and more and keep:
         describe = _describe(rollout, tokens, tell)
         keep(step, rollout.grades.correct.size, describe)
-        write(step, values)
+        try:
+          lines.write(step, values, parts)
+        finally:
+          more(step, values)
 
     yield log
 

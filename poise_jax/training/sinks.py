@@ -10,10 +10,12 @@ import json
 import math
 import os
 import pathlib
+import secrets
 import time
 from typing import Any, NamedTuple
 
 Values = Mapping[str, float]
+Parts = Mapping[str, list[float]]
 
 # Of every line of a `StepLog`.
 _START = b'{"step": '
@@ -43,12 +45,14 @@ class Record(NamedTuple):
     time: seconds since 1970 at which it was written.
     values: metric name -> number, None for one that was not finite.
     not_finite: metric name -> "nan", "inf" or "-inf", of those.
+    parts: metric name -> [sum, count] of a mean, see `metrics.parts`.
   """
 
   step: int
   time: float
   values: dict[str, float | None]
   not_finite: dict[str, str]
+  parts: dict[str, list[float]]
 
 
 def combine(*sinks: Sink) -> Sink:
@@ -87,17 +91,20 @@ def to_jsonl(
     now: tells the time in seconds since 1970.
 
   Returns:
-    A sink. It raises ValueError for a step that is not after the last one.
+    A sink. It raises ValueError for a step that is not after the last one. Its
+    `write` also takes the `parts` of values, to be written beside them.
 
   Raises:
     ValueError: if the file is not such a file; it is left as it is.
   """
   log = StepLog(path, start_step=start_step)
 
-  def write(step: int, values: Values) -> None:
+  def write(step: int, values: Values, parts: Parts | None = None) -> None:
     numbers, not_finite = finite(_clean(values))
     line = {"time": now(), "values": numbers}
-    note = {"not_finite": not_finite} if not_finite else {}
+    note: dict[str, Any] = {"not_finite": not_finite} if not_finite else {}
+    if parts:
+      note["parts"] = {printable(name): part for name, part in parts.items()}
     log.append(step, [line | note])
 
   return Sink(write, log.close)
@@ -113,7 +120,10 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Record]:
   lines = [line for _, line in scan(pathlib.Path(path))]
   try:
     return [
-        Record(x["step"], x["time"], x["values"], x.get("not_finite", {}))
+        Record(
+            *(x["step"], x["time"], x["values"]),
+            *(x.get("not_finite", {}), x.get("parts", {})),
+        )
         for x in lines
     ]
   except KeyError as error:
@@ -198,6 +208,24 @@ def to_wandb(
     run.log(_clean(values), step=step)
 
   return Sink(write, run.finish)
+
+
+def run_id(directory: str | os.PathLike[str]) -> str:
+  """What tells the run of a directory from all others, also after a resume.
+
+  Made by chance once, and kept in DIRECTORY/run_id: two directories of one name
+  are two runs, and one that is moved stays what it was.
+
+  Args:
+    directory: of the run; made if it is not there. One process asks.
+  """
+  path = pathlib.Path(directory) / "run_id"
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(".run_id.partial")
+    fresh.write_text(secrets.token_hex(8) + "\n", "utf-8")
+    os.replace(fresh, path)
+  return path.read_text("utf-8").strip()
 
 
 def _clean(values: Values) -> dict[str, float]:

@@ -75,9 +75,10 @@ class Trainer(NamedTuple):
     expect: the same with shapes for params and optimizer, in their places: for
       a state that is to be read from a checkpoint.
     step: (state, reference params or None, algorithm, environment, seed, and
-      a `collect.Departure` if the rollout is not the usual one) to a
-      `StepResult`. The old state's optimizer memory is overwritten, and with
-      several micro-batches that of its params.
+      a `collect.Departure` if the rollout is not the usual one, and what is
+      called after each round of sampling) to a `StepResult`. The old state's
+      optimizer memory is overwritten, and with several micro-batches that of
+      its params; if a round's call raises, nothing has changed.
     place: puts params on the mesh; not a copy where they are there already.
     policy: params of a state's policy; with LoRA a merged copy.
     reference: (state, params of the base policy) to params of the reference,
@@ -85,7 +86,7 @@ class Trainer(NamedTuple):
     config: that it was made with.
     mesh: the devices.
     flops: what the products of a step's policy must compute, see
-      `throughput.forward_flops`; without groups that were sampled in vain.
+      `throughput.forward_flops`; sampled in vain, too.
   """
 
   start: Callable[
@@ -253,7 +254,7 @@ def _start(
     environment: environment_lib.Environment,
 ) -> state_lib.TrainState:
   """See `Trainer.start`."""
-  policy_engine.check_sampler(algorithm, made.config)
+  policy_engine.check_algorithm(algorithm, made.config)
   base = sharding.place(made.mesh, params, made.of_params)
   trained = made.tuning.begin(base)
   # Everything is committed to the mesh from the start: what a step returns is,
@@ -274,7 +275,7 @@ def _expect(
     environment: environment_lib.Environment,
 ) -> state_lib.TrainState:
   """See `Trainer.expect`."""
-  policy_engine.check_sampler(algorithm, made.config)
+  policy_engine.check_algorithm(algorithm, made.config)
   trained = made.tuning.trained
   opt_state = jax.eval_shape(made.optimizer.init, trained)
   frozen = ()
@@ -299,16 +300,17 @@ def _step(
     environment: environment_lib.Environment,
     seed: int,
     departure: collect.Departure = collect.USUAL,
+    pause: Callable[[], None] = lambda: None,
 ) -> StepResult:
   """See `Trainer.step`."""
   watch = throughput.Stopwatch()
   with in_mesh(mesh):
     rollout = collect_rollout(
-        *(state, reference_params, environment, seed, watch, departure)
+        *(state, reference_params, environment, seed, watch, departure, pause)
     )
     with watch.time("update"):
       done = update(state, rollout, algorithm, reference_params is not None)
-  passed = history.add(state.history, rollout.buckets, rollout.correct)
+  passed = history.add(state.history, rollout.buckets, rollout.sampled.correct)
   return StepResult(
       done.state._replace(
           history=passed, position=rollout.position, step=state.step + 1
@@ -329,12 +331,14 @@ def _flops(
   """See `Trainer.flops`."""
   tokens, starts = rollout.rows.prompts
   padding = 0.0 if starts is None else float(sharding.fetch(starts).mean())
-  return throughput.passes(config) * throughput.forward_flops(
+  of_pass = lambda grades: throughput.forward_flops(
       model,
       tokens.shape[1] - padding,
-      rollout.grades.lengths.ravel(),
+      grades.lengths.ravel(),
       config.group_size,
   )
+  learned = (throughput.passes(config) - 1) * of_pass(rollout.grades)
+  return of_pass(rollout.sampled) + learned
 
 
 def place_state(
@@ -350,12 +354,12 @@ def place_state(
 def _sampling_metrics(
     rollout: collect.Rollout,
 ) -> dict[str, metrics_lib.Metric]:
-  """What it took to fill the batch."""
+  """What it took to fill the batch, and the policy by all that it wrote."""
   statistics = rollout.statistics
   if statistics is None:
     return {}
   sampled = float(statistics.sampled)
-  return {
+  return metrics_lib.sampled_metrics(rollout.sampled) | {
       "dynamic_sampling/attempts": metrics_lib.Total(
           float(statistics.attempts)
       ),

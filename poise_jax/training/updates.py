@@ -1,6 +1,6 @@
 """All optimizer updates of one rollout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+import numpy as np
 import optax
 
 from poise_jax import sharding, types
@@ -25,6 +26,9 @@ from poise_jax.training import (
 from poise_jax.training import (
     step as step_lib,
 )
+
+# Of the names of an algorithm's metrics: means over tokens.
+_OF_TOKENS = "clip_ratio/"
 
 
 class Updates(NamedTuple):
@@ -88,7 +92,7 @@ def make_update(
     differentiate = step_lib.make_differentiate(
         algorithm.loss, has_reference=has_reference, platform=platform
     )
-    parts, whole = [], rollout.batch
+    parts, whole, first = [], rollout.batch, None
     for index in range(config.updates):
       rows, batch = _minibatch(
           rollout.rows, rollout.batch, config.minibatches, jnp.int32(index)
@@ -96,6 +100,8 @@ def make_update(
       scores, pull = forward(state.params, rows, *state.frozen)
       if is_old:
         whole = batch = _with_old(batch, scores.logprobs, has_reference)
+      # The sampler's policy has not moved yet.
+      first = first or (batch, scores.logprobs)
       output = differentiate(
           algorithm.hparams, state.algorithm_state, batch, scores
       )
@@ -109,7 +115,10 @@ def make_update(
       )
       parts.append((output.metrics, output.policy, output.loss, done[2:]))
     # One wait for the device, at the end of the step.
-    parts, measured = jax.device_get((parts, measure_rollout(whole)))
+    measured = measure_rollout(whole) | _mismatch(
+        *((whole, whole.old_logprobs) if config.recompute_old else first)
+    )
+    parts, measured = jax.device_get((parts, measured))
     metrics, columns = _summary(parts)
     skipped = state.skipped + int(sum(columns["skipped"]))
     return Updates(
@@ -158,12 +167,45 @@ def _with_old(
 
 
 @jax.jit
+def _mismatch(
+    batch: types.RolloutBatch, logprobs: Float[Array, "..."]
+) -> dict[str, metrics_lib.Metric]:
+  """The sampler against a forward pass of the trainer."""
+  logprobs = logprobs.reshape(batch.completion_mask.shape)
+  return metrics_lib.mismatch_metrics(batch, logprobs)
+
+
+@jax.jit
 def _unless(
     skipped: Float[Array, ""], before: types.State, after: types.State
 ) -> types.State:
   """What carried a NaN into the gradient may have carried one into this."""
   keep = lambda old, new: jnp.where(skipped > 0, old, new)
   return jax.tree.map(keep, before, after)
+
+
+def _own(
+    found: Mapping[str, Float[np.ndarray, ""]], tokens: Float[np.ndarray, ""]
+) -> dict[str, metrics_lib.Metric]:
+  """What an algorithm measured of one update, to be added up.
+
+  Updates have equally many completions, and not equally many tokens: shares of
+  clipped tokens count by tokens. Like TRL's, `low_min` and `high_max` are the
+  least and the largest of these shares.
+  """
+  numbers = {name: float(number) for name, number in found.items()}
+  weight = lambda name: float(tokens) if name.startswith(_OF_TOKENS) else 1.0
+  named: dict[str, metrics_lib.Metric] = {
+      name: metrics_lib.Fraction(number * weight(name), weight(name))
+      for name, number in numbers.items()
+  }
+  for side, extreme, kind in (
+      ("low", "low_min", metrics_lib.Lowest),
+      ("high", "high_max", metrics_lib.Highest),
+  ):
+    if (mean := f"{_OF_TOKENS}{side}_mean") in numbers:
+      named[_OF_TOKENS + extreme] = kind(numbers[mean])
+  return named
 
 
 def _summary(
@@ -176,8 +218,7 @@ def _summary(
       "skipped": [float(done[1]) for *_, done in parts],
   }
   own = metrics_lib.combine(
-      {k: metrics_lib.Fraction(float(v), 1.0) for k, v in found.items()}
-      for found, *_ in parts
+      _own(found, policy["entropy"].count) for found, policy, *_ in parts
   )
   of_policy = metrics_lib.combine(policy for _, policy, *_ in parts)
   updates = metrics_lib.combine(

@@ -29,7 +29,7 @@ TINY = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def mesh():
-  return workloads.make_mesh()
+  return workloads.make_mesh(TINY)
 
 
 def test_the_workloads_are_what_they_are_called():

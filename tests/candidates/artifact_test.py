@@ -137,3 +137,26 @@ def test_refuses_damaged_or_forged_bytes(data, damage):
   assert artifact.read(_with_header(data)).metadata.metrics == ["mean"]
   with pytest.raises(findings.RefusedError):
     artifact.read(damage(data))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": {"mean": ([9999], "float32")}},
+        {"metrics": [f"m{i}" for i in range(65)]},
+        {"declares": ["x"] * 17},
+        {"hparams": {f"h{i}": 1.0 for i in range(65)}},
+        {"hparams": {"scale": float("nan"), "decay": 0.5}},
+        {"neutral": {"other": 1.0}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_header_beyond_the_limits_of_a_source_is_refused(data, changes):
+  start = len(b"poise-jax artifact\n")
+  sizes = struct.unpack(">III", data[start : start + 12])
+  body = data[start + 12 :]
+  text = json.dumps(json.loads(body[: sizes[0]]) | changes).encode()
+  packed = struct.pack(">III", len(text), *sizes[1:])
+  forged = data[:start] + packed + text + body[sizes[0] :]
+  with pytest.raises(findings.RefusedError):
+    artifact.header(forged)

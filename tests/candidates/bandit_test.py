@@ -9,7 +9,9 @@ from poise_jax import types
 from poise_jax.algorithms import catalog
 from poise_jax.candidates import bandit, contract, probes
 
-_SIZES = bandit.Sizes(4, 8, 12, 2)
+_SIZES = bandit.Sizes(
+    probes.PROMPTS, probes.GROUP_SIZE, probes.TOKENS, probes.COMPONENTS
+)
 
 
 def _compiled(algorithm, batch):
@@ -126,3 +128,14 @@ def test_exact_gradient_by_finite_differences():
 def test_every_member_solves_it(batch, name):
   reached, found = _reach(name, batch)
   assert found == () and reached > 0.85
+
+
+@pytest.mark.parametrize("starts", [60, 500])
+def test_a_schedule_has_its_time(batch, starts):
+  def loss(hparams, state, batch):
+    centered = batch.rewards - batch.rewards.mean(axis=1, keepdims=True)
+    value = -(centered[..., None] * batch.logprobs * batch.completion_mask)
+    return value.sum() * (batch.step >= starts), state, {}
+
+  late = types.Algorithm("late", {}, lambda hparams: {}, loss)
+  assert bandit.check(*_compiled(late, batch), _SIZES) == ()

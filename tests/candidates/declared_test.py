@@ -65,6 +65,29 @@ def test_true_claims_are_no_findings_and_false_ones_name_numbers(subjects):
   assert "times as long" in finding.message and finding.hint
 
 
+def test_claims_on_other_streams_are_not_empty(suite):
+  def by(field):
+    def loss(hparams, state, batch):
+      value = batch.logprobs * batch.completion_mask
+      return -jnp.sum(value * field(batch)[..., None]), state, {}
+
+    return _subject(types.Algorithm("raw", {}, lambda h: {}, loss), suite)
+
+  fields = (lambda b: b.correct, lambda b: b.reward_components[..., 0])
+  for subject in map(by, fields):
+    found = declared.check(
+        subject, ("reward_shift_invariant", "reward_scale_invariant")
+    )
+    assert len(found) == 2, found
+
+
+def test_what_has_no_gradient_proves_no_claim(suite):
+  idle = types.Algorithm(
+      "idle", {}, lambda h: {}, lambda h, s, b: (0.0 * b.logprobs.sum(), s, {})
+  )
+  assert declared.holding(_subject(idle, suite)) == ()
+
+
 def test_unknown_claim_lists_the_vocabulary(subjects):
   (finding,) = declared.check(subjects["grpo"], ["magic", "magic"])
   assert (finding.level, finding.rule) == ("declared", "unknown-claim")

@@ -9,6 +9,7 @@ from poise_jax.candidates import (
     examination,
     fingerprint,
     limits,
+    probes,
     tracing,
 )
 
@@ -58,7 +59,8 @@ def test_a_loss_that_learns_is_described():
   first = examination.examine(trace(plain))
   # Neither is a fault: it may be trained, but not by that name.
   assert [(f.level, f.rule) for f in first.findings] == [
-      ("declared", "unit_slope")
+      ("declared", "unit_slope"),
+      ("advisory", "neutral"),
   ]
   taken = fingerprint.from_bytes(first.fingerprint)
   child = examination.examine(
@@ -78,6 +80,63 @@ def test_a_loss_that_learns_is_described():
   elsewhere = fingerprint.to_bytes(dataclasses.replace(taken, suite="other"))
   found = examination.examine(other, parent=elsewhere).findings
   assert (found[1].level, found[1].rule) == ("advisory", "neutral")
+
+
+def test_a_parent_that_cannot_be_compared_is_no_fault_of_the_loss():
+  trace = lambda source: tracing.trace(source, limits.Limits(), group_size=8)
+  data = trace(_LEARNS.replace(' "unit_slope"', ""))
+  for parent in (None, b"junk"):
+    (finding,) = examination.examine(data, parent=parent).findings
+    assert (finding.level, finding.rule) == ("advisory", "neutral")
+    assert "no fingerprint of a parent" in finding.message
+  empty = _LEARNS.replace('{"extra": 0.0}', "{}").replace(' "unit_slope"', "")
+  (finding,) = examination.examine(trace(empty), parent=b"junk").findings
+  assert (finding.level, finding.rule) == ("advisory", "neutral")
+  assert "is empty" in finding.message
+
+
+_WEIGHED = """HPARAMS = {}
+def init(hparams):
+  return {}
+def loss(hparams, state, batch):
+  mask = batch.completion_mask
+  advantage = advantages.group_centered(batch.rewards)[..., None]
+  value = -jnp.sum(advantage * mask * batch.logprobs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "findings"),
+    [
+        ("return value / mask.size, state, {}", [("contract", "padding")]),
+        # As often in numerator and denominator: no fault, but looked at.
+        (
+            "return value / jnp.maximum(mask.mean(), 1e-6) / mask.size, state, {}",
+            [],
+        ),
+        (
+            "pairs = mask[..., None] * mask[..., None, :]\n"
+            "  return value * jnp.mean(pairs), state, {}",
+            [("contract", "operations")],
+        ),
+    ],
+    ids=["size", "ratio", "pairs"],
+)
+def test_what_shows_at_other_sizes_is_found(body, findings):
+  source = f"{_WEIGHED}  {body}\n"
+  data = tracing.trace(source, limits.Limits(), group_size=8)
+  found = examination.examine(data).findings
+  assert [(f.level, f.rule) for f in found] == findings, found
+
+
+def test_operations_are_counted_again():
+  data = tracing.trace(
+      _WEIGHED + "  return value, state, {}\n", limits.Limits(), group_size=8
+  )
+  (finding,) = examination.examine(
+      data, bounds=limits.Limits(operations=2)
+  ).findings
+  assert finding.rule == "operations" and "20 operations" in finding.message
 
 
 def test_who_need_not_learn_is_described_too():
@@ -100,5 +159,5 @@ def test_batches_have_the_sizes_that_the_artifact_fixes():
   shapes = {"P": 3, "G": 5, "T": "T", "K": 4}
   fixed = dataclasses.replace(metadata, shapes=shapes)
   batch = examination.probe_batches(fixed)["mixed"]
-  assert batch.logprobs.shape == (3, 5, 12)
+  assert batch.logprobs.shape == (3, 5, probes.TOKENS)
   assert batch.reward_components.shape == (3, 5, 4)

@@ -1,7 +1,10 @@
 """Random programs: the gate never raises, the parent never notices."""
 
 import gc
+import os
+import re
 import sys
+import tempfile
 import time
 
 import hypothesis
@@ -28,6 +31,7 @@ _NAMES = st.sampled_from(
 )
 _NUMBERS = st.sampled_from(
     ["0", "1", "-1", "0.5", "2147483647", "1e30", "True", "None", "'t'", "()"]
+    + ["99999999999999999999", "-99999999999999999999", "range(10**9)"]
 )
 _CALLS = st.sampled_from(
     "jnp.exp jnp.log jnp.sqrt jnp.mean jnp.sum jnp.sort jnp.cumsum jnp.std"
@@ -74,6 +78,7 @@ def _programs(draw):
     statement = draw(
         st.sampled_from(
             ["x = {}", "x += {}", "if {}: x = x * 2", "assert {}", "{}"]
+            + ["for i in range({}): x = x + i", "y = [i for i in {}]"]
         )
     )
     lines.append("  " + statement.format(draw(_EXPRESSIONS)))
@@ -82,6 +87,23 @@ def _programs(draw):
   result = f"{total.format(value)}, state, {{}}"
   lines.append(f"  return {draw(st.sampled_from([result, value]))}")
   return "\n".join(lines)
+
+
+# A part of a real program, and what may stand there instead.
+_PIECES = re.compile(r"batch\.\w+|hparams\[[^]]*\]|\b\d[\d.e-]*\b|\w+\.\w+\(")
+_MUTANTS = _NAMES | _NUMBERS | _CALLS.map("{}(".format)
+
+
+@st.composite
+def _variations(draw):
+  """Real programs in which a few names, numbers or calls are exchanged."""
+  text = catalog.source(draw(st.sampled_from(catalog.names())))
+  for _ in range(draw(st.integers(1, 3))):
+    found = list(_PIECES.finditer(text))
+    piece = draw(st.sampled_from(found))
+    other = draw(st.sampled_from(found).map(lambda m: m[0]) | _MUTANTS)
+    text = text[: piece.start()] + other + text[piece.end() :]
+  return text
 
 
 def _assert_findings(found):
@@ -106,7 +128,7 @@ def _try(source):
   return "examined"
 
 
-@hypothesis.given(_programs())
+@hypothesis.given(_programs() | _variations())
 @hypothesis.settings(max_examples=40, deadline=None, database=None)
 def test_random_programs_get_an_answer(source):
   _try(source)
@@ -116,7 +138,7 @@ def test_random_programs_get_an_answer(source):
 def test_five_thousand_random_programs_get_an_answer():
   reached = {"gate": 0, "trace": 0, "examined": 0}
 
-  @hypothesis.given(_programs() | st.text(max_size=200))
+  @hypothesis.given(_programs() | _variations())
   @hypothesis.settings(
       max_examples=5000,
       deadline=None,
@@ -141,33 +163,60 @@ def _resources():
       "descriptors": me.num_fds(),
       "threads": me.num_threads(),
       "memory": me.memory_info().rss,
+      "files": len(os.listdir(tempfile.gettempdir())),
   }
+
+
+def _of_children():
+  """Memory of all children that are warm and wait."""
+  children = psutil.Process().children(recursive=True)
+  return sum(child.memory_info().rss for child in children)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors")
 def test_two_hundred_candidates_leave_nothing_behind():
   names = catalog.names()
-  bad = ["import os", "HPARAMS = {}", "def f(:"]
+  escape = '__builtins__.update(jnp.sum.__globals__["__builtins__"])\n'
+  # Refused by the text, by the contract; hostile, too long, a crash.
+  bad = [
+      "import os",
+      "HPARAMS = {}",
+      escape + "import os\nos.kill(os.getppid(), 9)",
+      escape + "while True: pass",
+      escape + "import ctypes\nctypes.string_at(0)",
+  ]
   bounds = limits.Limits(cpu_seconds=3)
   times = []
   with jail_lib.Jail(bounds) as jail:
     for i in range(200):
       source = (
-          bad[i % 3] if i % 10 == 9 else catalog.source(names[i % len(names)])
+          bad[i // 10 % 5]
+          if i % 10 == 9
+          else catalog.source(names[i % len(names)])
       )
       jail.wait_until_warm()
       if i == 20:
-        before = _resources()
+        before, waiting = _resources(), _of_children()
       start = time.monotonic()
-      verdict = verification.verify(source, jail, must_learn=False)
+      verdict = verification.verify(
+          source,
+          jail,
+          must_learn=False,
+          gate=syntax.check if i % 10 != 9 else lambda source: (),
+      )
       assert verdict.ok == (i % 10 != 9), verdict
       if verdict.ok:
         times.append(time.monotonic() - start)
     jail.wait_until_warm()
-    after = _resources()
+    after, waiting_still = _resources(), _of_children()
   times.sort()
   print(before, after, "median", times[len(times) // 2], "worst", times[-1])
+  print("children", waiting, waiting_still)
+  # Others write there as well.
+  assert after.pop("files") - before.pop("files") < 20
+  # An examiner has served up to 40 artifacts, or none.
+  assert waiting_still - waiting < 1024**3
   grown = after.pop("memory") - before.pop("memory")
   assert after == before
   assert grown < 32 * 1024**2, grown

@@ -2,13 +2,16 @@
 
 Every source is in `hostile/*.txt`. With the syntax gate, none is accepted that
 should not be; without it, none gets out. Around them there are canaries: a
-directory, a listening socket, a process, the environment.
+directory, two listening sockets, a process, the environment; and a secret, in
+a file and in the environment, that no verdict may contain.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 from pathlib import Path
+import secrets
 import socket
 import subprocess
 import sys
@@ -20,6 +23,7 @@ import pytest
 from poise_jax.candidates import jail as jail_lib
 from poise_jax.candidates import limits, verification
 
+_SECRET = secrets.token_hex(16)
 _HPARAMS = 'HPARAMS = {"a": 1.0}\n'
 _INIT = "def init(hparams):\n  return {}\n"
 _LOSS = """
@@ -57,7 +61,8 @@ _HARMLESS = frozenset(
 # The ones that come nearest to the edges of the jail, for the fast tier.
 _WORST = (
     "fork_bomb kill_everything fill_the_disk forge_a_finding connect"
-    " write_over_memory"
+    " write_over_memory tell_a_file tell_the_environment_of_the_parent"
+    " send_a_datagram"
 ).split()
 
 # Past the syntax gate; one for each of the places where they end.
@@ -123,20 +128,25 @@ def _victim():
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
   """Canaries, and a function that fills them into a source."""
-  monkeypatch.setenv("POISE_CANARY", "kept")
-  (tmp_path / "kept").write_text("kept")
+  monkeypatch.setenv("POISE_CANARY", _SECRET)
+  (tmp_path / "kept").write_text(_SECRET)
   (tmp_path / "kept").chmod(0o600)
   with (
       _victim() as victim,
       socket.create_server(("127.0.0.1", 0)) as server,
+      socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mailbox,
   ):
-    server.setblocking(False)
-    before = _snapshot(tmp_path, victim, server)
+    mailbox.bind(("127.0.0.1", 0))
+    for listener in (server, mailbox):
+      listener.setblocking(False)
+    before = _snapshot(tmp_path, victim, server, mailbox)
 
     def fill(source):
       places = {
           "@DIR@": str(tmp_path),
           "@PORT@": str(server.getsockname()[1]),
+          "@MAILBOX@": str(mailbox.getsockname()[1]),
+          "@PARENT@": str(os.getpid()),
           "@PID@": str(victim.pid),
       }
       for name, text in (_MACROS | places).items():
@@ -144,16 +154,21 @@ def outside(tmp_path, monkeypatch):
       return source
 
     yield fill
-    assert _snapshot(tmp_path, victim, server) == before
+    assert _snapshot(tmp_path, victim, server, mailbox) == before
 
 
-def _snapshot(folder, victim, server):
+def _snapshot(folder, victim, server, mailbox):
   """Everything that no source may change."""
   try:
     server.accept()
     called = True
   except BlockingIOError:
     called = False
+  try:
+    mailbox.recvfrom(1)
+    written = True
+  except BlockingIOError:
+    written = False
   me = psutil.Process()
   return {
       "files": [
@@ -161,6 +176,7 @@ def _snapshot(folder, victim, server):
       ],
       "shared": os.path.exists("/dev/shm/poise_canary"),
       "called": called,
+      "written": written,
       "victim": victim.poll(),
       # pytest notes there which part of a test is running.
       "environment": {k: v for k, v in os.environ.items() if "PYTEST" not in k},
@@ -177,6 +193,9 @@ def _assert_is_verdict(verdict, seconds):
   text = json.dumps([f.to_json() for f in verdict.findings], ensure_ascii=False)
   assert "\0" not in text and text.encode("utf-8")
   assert all(f.message and f.hint for f in verdict.findings)
+  told = dataclasses.asdict(dataclasses.replace(verdict, artifact=None))
+  assert _SECRET not in repr(told)
+  assert _SECRET.encode() not in (verdict.artifact or b"")
 
 
 def test_the_corpus_is_large():

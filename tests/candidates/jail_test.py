@@ -1,5 +1,6 @@
 """The process jail holds by itself: sources that never saw the syntax gate."""
 
+import errno
 import os
 from pathlib import Path
 import signal
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from poise_jax.candidates import artifact, limits
+from poise_jax.candidates import child as child_lib
 from poise_jax.candidates import jail as jail_lib
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -172,6 +174,52 @@ def test_examiner_serves_many_and_is_replaced_in_time(jail, monkeypatch):
   assert jail._examiner.pid == first
   assert not jail.examine(data, must_learn=False).findings
   assert jail._examiner.pid != first
+
+
+def test_a_machine_without_room_for_a_process_is_no_verdict(jail, monkeypatch):
+  start, attempts = subprocess.Popen, []
+
+  def full(command, **_):
+    attempts.append(command[-1])
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+  jail.wait_until_warm()
+  monkeypatch.setattr(subprocess, "Popen", full)
+  # The warm one answers; that no other can be started changes nothing.
+  assert isinstance(jail.trace(_BENIGN.encode()), jail_lib.Traced)
+  outcome = jail.trace(_BENIGN.encode())
+  assert _rules(outcome) == ["machine"] and not outcome.conclusive
+  with pytest.raises(jail_lib.JailError, match="memory or process"):
+    jail.wait_until_warm()
+  assert set(attempts) == {"trace"}
+  monkeypatch.setattr(subprocess, "Popen", start)
+  assert isinstance(jail.trace(_BENIGN.encode()), jail_lib.Traced)
+
+
+def test_a_used_examiner_that_dies_is_not_the_fault_of_an_artifact(
+    jail, monkeypatch
+):
+  data = jail.trace(_BENIGN.encode()).data
+  assert not jail.examine(data, must_learn=False).findings
+  used, ask = jail._examiner, child_lib.Child.ask
+
+  def die(child, *args, **kwargs):
+    if child is used:
+      raise child_lib.SilentError("died")
+    return ask(child, *args, **kwargs)
+
+  assert used.uses > 0
+  monkeypatch.setattr(child_lib.Child, "ask", die)
+  assert not jail.examine(data, must_learn=False).findings
+
+
+def test_what_is_killed_from_outside_twice_is_no_verdict(jail, monkeypatch):
+  def killed(*_, **__):
+    raise child_lib.SilentError("killed")
+
+  monkeypatch.setattr(child_lib.Child, "ask", killed)
+  outcome = jail.trace(_BENIGN.encode())
+  assert _rules(outcome) == ["machine"] and not outcome.conclusive
 
 
 def test_pool_keeps_its_size(jail):

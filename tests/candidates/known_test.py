@@ -15,9 +15,6 @@ def suite():
   return probes.suite()
 
 
-@pytest.mark.skipif(
-    not jax.__version__.startswith("0.10."), reason="shipped for jax 0.10"
-)
 def test_shipped_fingerprints_are_of_this_catalogue(suite):
   found = known._read(known.SHIPPED, known._key(suite))
   assert found is not None, (
@@ -40,6 +37,7 @@ def test_without_shipped_ones_they_are_taken_and_kept(
       known.fingerprint, "of", lambda a, batches: shipped[a.name]
   )
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  monkeypatch.setattr(known, "ready", known.ready.__wrapped__)
   take = known.catalogue.__wrapped__
   assert list(take().known) == list(_NAMES)
   (kept,) = (tmp_path / "cache" / "poise_jax").iterdir()
@@ -81,3 +79,22 @@ def test_cache_is_read_back_and_mended(monkeypatch, tmp_path, suite):
   fewer = {n: suite[n] for n in ("mixed", "padded")}
   known.library(cache, fewer)
   assert taken == 3 * list(_NAMES)
+
+
+def test_only_what_jax_chooses_counts_not_its_version(monkeypatch, suite):
+  key = known._key(suite)
+  monkeypatch.setattr(jax, "__version__", "0.99.1")
+  assert known._key(suite) == key
+  # By hand: half of a tie; nothing at the end of a clamp.
+  at = np.asarray(jax.jacfwd(known._kinks)(0.0))
+  assert (at[0], at[1], at[2], at[3]) == (0.5, 0.5, 0.5, 0.0)
+  monkeypatch.setattr(known, "_chosen", lambda: (at + 0.5).tobytes())
+  assert known._key(suite) != key
+
+
+def test_nobody_waits_for_those_that_are_ready(monkeypatch, tmp_path):
+  taken = []
+  monkeypatch.setattr(known, "SHIPPED", tmp_path / "none.npz")
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  monkeypatch.setattr(known.fingerprint, "of", taken.append)
+  assert known.ready.__wrapped__() is None and not taken

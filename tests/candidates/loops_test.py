@@ -10,6 +10,8 @@ _BOUNDED = (
     "for i in range(64): pass",
     "for i in range(10, -20, -1): pass",
     "for i in (1, 2, 3): pass",
+    "for i in range(0, 99999999999999999999, 9999999999999999999): pass",
+    "for i in range(99999999999999999999, 5): pass",
     "for a, b in zip((1, 2), reversed([3, 4])): pass",
     "for i, k in enumerate(sorted(state.keys())): pass",
     "LEVELS = (1, 2)\nfor i in LEVELS: pass",
@@ -18,6 +20,10 @@ _BOUNDED = (
 )
 _UNBOUNDED = (
     "for i in range(65): pass",
+    # More than a word holds, where `len` raises.
+    "for i in range(99999999999999999999): pass",
+    "for i in range(9, -99999999999999999999, -1): pass",
+    "for i in zip((1, 2), range(99999999999999999999)): pass",
     "for i in range(n): pass",
     "for i in range(): pass",
     "for i in (*x, 1): pass",

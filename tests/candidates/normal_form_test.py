@@ -50,10 +50,41 @@ def test_minimum_is_a_maximum(graph, ab):
   a, b = ab
   low = graph.min([a, b], _SHAPE)
   assert low == _neg(graph.max([_neg(b), _neg(a)], _SHAPE))
-  nested = graph.max([graph.max([a, b], _SHAPE), graph.number(1.0)], _SHAPE)
-  flat = graph.max([b, graph.number(1.0), a, graph.number(0.5)], _SHAPE)
-  assert nested == flat
   assert graph.max([a, a], _SHAPE) == a
+  numbers = [graph.number(x) for x in (1.0, 0.5)]
+  assert graph.max([b, *numbers, a], _SHAPE) == graph.max(
+      [a, b, numbers[0]], _SHAPE
+  )
+  # Where all are 1, a has 1/4 of the gradient here and 1/3 there.
+  nested = graph.max([graph.max([a, b], _SHAPE), numbers[0]], _SHAPE)
+  assert nested != graph.max([a, b, numbers[0]], _SHAPE)
+
+
+def test_numbers_are_told_apart_as_f32():
+  text = normal_form.number_text
+  assert text(0.1) == text(0.1 + 1e-12) == text(float(np.float32(0.1)))
+  assert text(1.0) != text(0.9999999) != text(0.99999994)
+  assert text(3.0) == text(0.1 * 30) == "3" and text(-0.0) == "0"
+  assert text(2.0**24 + 1) != text(2.0**24)
+  assert (text(np.inf), text(-np.inf), text(np.nan)) == ("inf", "-inf", "nan")
+  assert text(1e-60) != "0"
+
+
+def test_units_that_cannot_divide_are_not_pulled_out(graph, ab):
+  a, b = ab
+  far = normal_form.Term(-np.inf, b.node)
+  half = normal_form.Term(0.5, a.node)
+  test = graph.apply("lt", "", [a, b], _SHAPE)
+  for join in (graph.add, graph.max):
+    assert join([far, a], _SHAPE) != join([far, half], _SHAPE)
+  for number in (graph.number(-np.inf), graph.number(np.nan)):
+    for one, other in (
+        ([a, number], [half, number]),
+        ([number, a], [number, half]),
+    ):
+      assert graph.select(test, *one, _SHAPE) != graph.select(
+          test, *other, _SHAPE
+      )
 
 
 def test_choices(graph, ab):

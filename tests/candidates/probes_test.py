@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from poise_jax.candidates import probes
+from poise_jax.tasks import arithmetic
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_groups_are_what_the_names_say(suite):
   assert np.all(valid["one_valid"] == 1) and np.all(passed["one_valid"] == 1)
   assert np.asarray(suite["truncated"].truncated).sum() == 16
   assert np.asarray(suite["padded"].lengths).min() == 0
-  assert np.asarray(suite["padded"].lengths).max() == 12
+  assert np.asarray(suite["padded"].lengths).max() == probes.TOKENS
   assert not np.any(suite["all_masked"].completion_mask)
 
 
@@ -81,7 +82,7 @@ def test_others_policies_are_as_far_as_the_names_say(suite):
   mismatch = away("mismatch", "sampler_logprobs")
   assert mismatch.min() == pytest.approx(-np.log(8.0), rel=0.05)
   stale = suite["stale"]
-  assert np.all(np.asarray(stale.staleness) == 9)
+  assert np.all(np.asarray(stale.staleness) > 0)
   drift = np.abs(away("stale", "old_logprobs")).mean(axis=(0, 1))
   assert drift[0] == 0 and drift.max() > 0.05
 
@@ -112,7 +113,8 @@ def test_names_and_order_stand(suite):
       "mixed off_policy all_fail all_pass all_invalid one_valid truncated"
       " padded all_masked some_invalid near_clip far_reference mismatch stale"
       " small_spread streams failed_streams solved_streams lone_success sure"
-      " surer unsure"
+      " surer unsure large_rewards run_0 run_1 run_2 run_3 run_4 run_5 run_6"
+      " run_7 run_8 run_9"
   )
   assert list(suite) == names.split()
 
@@ -124,3 +126,50 @@ def test_other_sizes():
   # The third stream is brevity.
   brief = 1.0 - np.asarray(batch.lengths) / 5
   np.testing.assert_allclose(batch.reward_components[..., 2], brief, atol=1e-6)
+
+
+def test_numbers_that_a_loss_may_turn_on_are_ladders(suite):
+  assert probes.TOKENS >= arithmetic.COMPLETION_LENGTH
+  lengths = np.asarray(suite["mixed"].lengths)
+  assert set(lengths.ravel()) == set(range(1, probes.TOKENS + 1))
+  # Short and long ones in every group.
+  assert np.all(np.ptp(lengths, axis=1) > 16)
+  for name in ("off_policy", "padded", "near_clip", "stale", "run_3"):
+    ages = set(np.asarray(suite[name].staleness).ravel())
+    assert set(range(1, 17)) <= ages and max(ages) == 64, name
+  large = np.sort(np.abs(np.asarray(suite["large_rewards"].rewards)).ravel())
+  assert large[-1] == 8.0 and np.max(np.diff(large)) < 0.5
+  rates = [np.asarray(b.history_pass_rate) for b in suite.values()]
+  assert np.max(np.diff(np.sort(np.concatenate(rates)))) < 0.05
+
+
+def test_each_has_its_own_moment_of_the_run(suite):
+  progress = [float(b.progress) for b in suite.values()]
+  steps = [int(b.step) for b in suite.values()]
+  assert len(set(progress)) == len(suite)
+  # The usual first step is that of two.
+  assert len(set(steps)) == len(suite) - 1
+  assert 0.0 <= min(progress) and max(progress) < 1.0
+  # Those that have something of everything reach all of the run, and what is
+  # late by progress is not what is late by steps.
+  runs = [b for name, b in suite.items() if name.startswith("run_")]
+  times = np.sort([0.0, *(float(b.progress) for b in runs), 1.0])
+  assert np.max(np.diff(times)) < 0.16
+  powers = np.sort(np.log10([float(b.step) for b in runs]))
+  assert powers[0] < 1.0 and powers[-1] > 4.0 and np.max(np.diff(powers)) < 0.6
+  order = np.corrcoef(
+      [float(b.progress) for b in runs], [int(b.step) for b in runs]
+  )
+  assert abs(order[0, 1]) < 0.5
+
+
+def test_another_suite_has_other_sizes():
+  batch = probes.other_suite()["mixed"]
+  prompts, group_size, tokens = batch.logprobs.shape
+  usual = (probes.PROMPTS, probes.GROUP_SIZE, probes.TOKENS)
+  assert not {prompts, group_size, tokens} & set(usual)
+  lengths = np.asarray(batch.lengths)
+  assert lengths.min() == 1 and lengths.max() == tokens > 2000
+  assert np.sum(lengths < 100) >= 3
+  fixed = probes.other_suite({"G": 8, "K": 2})["run_0"]
+  assert fixed.reward_components.shape == (prompts, 8, 2)

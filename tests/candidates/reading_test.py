@@ -26,7 +26,6 @@ def _digests(*functions):
 _SAME = {
     "clip": (
         lambda x, y: jnp.clip(x, -1.0, 2.0),
-        lambda x, y: jax.lax.clamp(-1.0, x, 2.0),
         lambda x, y: jnp.minimum(2.0, jnp.maximum(-1.0, x)),
     ),
     "root": (
@@ -77,6 +76,48 @@ _SAME = {
 }
 
 _DIFFERENT = {
+    # On its ends the derivative of the second is 0, of the first 1/2; where
+    # three are equal, the third shares otherwise.
+    "shares of a tie": (
+        lambda x, y: jnp.clip(x, -1.0, 2.0),
+        lambda x, y: jax.lax.clamp(-1.0, x, 2.0),
+        lambda x, y: jnp.clip(jnp.maximum(x, -1.0), -1.0, 2.0),
+    ),
+    "shapes of constants": (
+        lambda x, y: x.at[:, :2].set(0.0),
+        lambda x, y: x.at[:, :3].set(0.0),
+    ),
+    "parts that are constant": (
+        lambda x, y: jnp.concatenate([jnp.ones((1, 5)), jnp.zeros((2, 5)), x]),
+        lambda x, y: jnp.concatenate([jnp.ones((2, 5)), jnp.zeros((1, 5)), x]),
+    ),
+    "beside infinity": (
+        lambda x, y: jnp.where(y == 0, -jnp.inf, x),
+        lambda x, y: jnp.where(y == 0, -jnp.inf, x / 5),
+        lambda x, y: jnp.where(y == 0, x, -jnp.inf),
+        lambda x, y: jnp.where(y == 0, x / 5, -jnp.inf),
+        lambda x, y: jnp.maximum(x, -jnp.inf),
+        lambda x, y: jnp.maximum(x / 5, -jnp.inf),
+        lambda x, y: jnp.inf * y + x,
+        lambda x, y: jnp.inf * y + x / 5,
+    ),
+    "seventh digit": (
+        lambda x, y: x,
+        lambda x, y: 0.9999999 * x,
+        lambda x, y: 1.0000001 * x,
+        lambda x, y: x + 1e-7,
+        lambda x, y: x + 1.0000001e-7,
+    ),
+    "casts of constants": (
+        lambda x, y: x * jnp.asarray(0.1).astype(jnp.float16),
+        lambda x, y: x * 0.1,
+        lambda x, y: x * jnp.asarray(2.7).astype(jnp.int32),
+        lambda x, y: x * 2.7,
+    ),
+    "bits": (
+        lambda x, y: x * (jnp.int32(2) & jnp.int32(1)),
+        lambda x, y: x,
+    ),
     "gradient stopped": (
         lambda x, y: x - y,
         lambda x, y: jax.lax.stop_gradient(x) - y,
@@ -113,3 +154,49 @@ def test_what_is_different_stays_different(name):
 def test_no_addresses_in_what_is_read():
   one = _digests(lambda x, y: jax.nn.relu(x) + jnp.sort(y))
   assert one == _digests(lambda x, y: jnp.sort(y) + jax.nn.relu(x))
+
+
+def test_sizes_are_no_numbers():
+  (size,) = jax.export.symbolic_shape("N")
+  graph = normal_form.Graph(blind=False)
+
+  def digest(function):
+    spec = jax.ShapeDtypeStruct((size, 5), np.float32)
+    x = (graph.leaf("x", ("N", 5)),) * 2
+    closed = jax.make_jaxpr(function)(spec)
+    ((live, _),) = reading.Reader(graph).read(closed, [x])
+    return graph.digest(live)
+
+  mean = digest(lambda x: x.mean(axis=0))
+  assert digest(lambda x: x.sum(axis=0) / x.shape[0]) == mean
+  assert digest(lambda x: x.sum(axis=0) / jnp.ones_like(x).sum(0)) == mean
+  assert digest(lambda x: x.sum(axis=0) / 7.0) != mean
+  # N - 1 and 5 N are put together as other numbers are.
+  less = digest(lambda x: x.sum() / (x.shape[0] - 1))
+  assert digest(lambda x: x.sum() / (x.shape[0] - 2)) != less != mean
+  assert digest(lambda x: 5.0 * x.mean()) == digest(
+      lambda x: x.sum() / x.shape[0]
+  )
+  halves = [digest(lambda x, n=n: x.sum() / (x.shape[0] // n)) for n in (2, 3)]
+  assert len({less, mean, *halves}) == 4
+
+
+def test_a_mark_says_nothing_of_the_machine():
+  marks = set()
+
+  class Program:  # What jax says of a function with a derivative rule.
+
+    class jaxpr:
+
+      class debug_info:
+        func_src_info = "relu at /some/where/functions.py:71"
+
+  marks.add(reading._mark(Program))
+  Program.jaxpr.debug_info.func_src_info = "relu at /else/functions.py:90"
+  marks.add(reading._mark(Program))
+  assert marks == {"relu"}
+  graph = normal_form.Graph(blind=False)
+  closed = jax.make_jaxpr(lambda x, y: jax.nn.relu(x) * y)(_X, _X)
+  leaves = [(graph.leaf(n, (3, 5)),) * 2 for n in "xy"]
+  reading.Reader(graph).read(closed, leaves)
+  assert "relu" in {n.detail for n in graph.nodes if n.op == "custom"}

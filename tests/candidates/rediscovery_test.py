@@ -58,6 +58,18 @@ def test_a_constant_is_found(suite):
   assert fitted.words().startswith("equals grpo with clip_eps_high 0.28")
 
 
+def test_a_verdict_is_told_with_its_constants(suite, library):
+  mine = catalog.make("grpo", clip_eps_high=0.31)
+  library = known.Library({"grpo": library.known["grpo"]})
+  packed = fingerprint.to_bytes(fingerprint.of(mine, suite))
+  words = rediscovery.in_words(packed, library, hints=(0.31,))
+  assert words.startswith("equals grpo with clip_eps_high 0.31 (worst")
+  assert rediscovery.in_words(None, library) == ""
+  assert rediscovery.in_words(packed, None) == ""
+  other = fingerprint.of(mine, {"mixed": suite["mixed"]})
+  assert rediscovery.in_words(fingerprint.to_bytes(other), library) == ""
+
+
 @pytest.mark.slow
 def test_constants_are_found(suite, library):
   mine = catalog.make("grpo", clip_eps_high=0.33, kl_coef=0.017)

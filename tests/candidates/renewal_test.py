@@ -50,6 +50,17 @@ def test_an_expired_program_is_exported_again_at_its_old_sizes(data, jail):
   assert artifact.load(renewed.data, "mine").hparams == {"scale": 2.0}
 
 
+def test_a_source_with_the_same_header_is_told_by_its_fingerprint(data, jail):
+  taken = jail.examine(data, must_learn=False).fingerprint
+  old = _expired(data)
+  assert renewal.renew(old, _SOURCE, jail, taken=taken).data == data
+  # Nothing to compare with is no reason to refuse.
+  assert renewal.renew(old, _SOURCE, jail, taken=b"junk").exported_again
+  other = _SOURCE.replace("return -hparams", "return -0.5 * hparams")
+  with pytest.raises(findings.RefusedError, match="another program.*gradient"):
+    renewal.renew(old, other, jail, taken=taken)
+
+
 @pytest.mark.slow
 def test_another_contract_version_is_exported_again_as_well(data, jail):
   source = _SOURCE.replace(".reshape(4, 96)", "")

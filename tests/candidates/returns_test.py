@@ -111,3 +111,24 @@ def test_metrics_are_scalars_with_plain_names():
 )
 def test_other_metrics_are_refused(metrics, words):
   assert words in _refused("metrics", returns.as_metrics, metrics)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({f"s{i}": ([], "float32") for i in range(17)}, "at most 16"),
+        ({"s": ([4097], "float32")}, "4096"),
+        ({"s": ([2], "float64")}, "float64"),
+        ({"s": ([-1], "float32")}, "[-1]"),
+        ({"not a name": ([], "float32")}, "not a name"),
+    ],
+)
+def test_states_that_no_source_returned_are_refused(state, words):
+  returns.check_state({"mean": ([4], "float32")})
+  assert words in _refused("state", returns.check_state, state)
+
+
+@pytest.mark.parametrize("names", [["a"] * 65, ["a b"], [1], {"a": 1}])
+def test_names_that_no_source_returned_are_refused(names):
+  returns.check_names(["kl", "clip_ratio/low"])
+  _refused("metrics", returns.check_names, names)

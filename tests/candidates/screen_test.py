@@ -92,6 +92,82 @@ def test_everything_else_is_refused(function, words):
     screen.check(_module(function, 3, 3))
 
 
+_SLOTS = 2**20
+
+
+def _at_size(function, *shape):
+  return _module(function, *shape)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _scan,
+        jax.grad(lambda x: _scan(x)[0]),
+        lambda x: jnp.einsum("nm,km->nk", x, x),
+        lambda x: jnp.abs(x[:, None, :16] - x[None, :, :16]).sum(),
+    ],
+    ids=["scan", "gradient", "product", "pairs"],
+)
+def test_what_grows_with_the_batch_may_train(function):
+  screen.check_run(_at_size(function, 1024, 1024), _SLOTS, 20_000)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            lambda x: jax.lax.scan(
+                lambda c, _: (c * 1.01, None), 1.0, length=x.shape[0] ** 3
+            )[0],
+            "more than 4096 steps",
+        ),
+        (lambda x: (x[:, :, None] * x[:, None, :]).sum(), "elements"),
+        (
+            lambda x: jax.lax.fori_loop(
+                0, 4000, lambda _, c: jnp.sin(c) * jnp.cos(c) + c, x
+            ),
+            "too much to compute",
+        ),
+        (
+            lambda x: jax.lax.fori_loop(0, 50, lambda _, c: c @ c, x),
+            "too much to compute",
+        ),
+    ],
+    ids=["steps", "array", "loop", "products"],
+)
+def test_what_grows_faster_may_not(function, words):
+  with pytest.raises(findings.RefusedError, match=words):
+    screen.check_run(_at_size(function, 1024, 1024), _SLOTS, 20_000)
+
+
+def test_steps_are_counted_exactly_where_the_program_would_wrap_around():
+  # 2^40 steps, in numbers of 32 bits: none.
+  module = """
+module { func.func @main() {
+  %n = stablehlo.constant dense<1048576> : tensor<i32>
+  %zero = stablehlo.constant dense<0> : tensor<i32>
+  %one = stablehlo.constant dense<1> : tensor<i32>
+  %many = stablehlo.multiply %n, %n : tensor<i32>
+  %r = stablehlo.while(%i = %zero) : tensor<i32> cond {
+    %p = stablehlo.compare LT, %i, %many : (tensor<i32>, tensor<i32>) -> tensor<i1>
+    stablehlo.return %p : tensor<i1>
+  } do {
+    %s = stablehlo.add %i, %one : tensor<i32>
+    stablehlo.return %s : tensor<i32>
+  }
+  return
+} }"""
+  with pytest.raises(findings.RefusedError, match="more than 4096 steps"):
+    screen.check_run(module, _SLOTS, 20_000)
+
+
+def test_operations_are_bounded_as_asked():
+  module = _at_size(lambda x: jnp.sin(jnp.cos(x)), 4, 4)
+  with pytest.raises(findings.RefusedError, match="more than 2 operations"):
+    screen.check_run(module, _SLOTS, 2)
+
+
 def test_top_k_passes():
   screen.check(_module(lambda x: jax.lax.top_k(x, 2)[0], 3, 3))
 

@@ -85,12 +85,18 @@ def test_one_that_does_not_hold_is_said_not_to_and_not_sealed(
   assert {split for _, split, _ in laboratory.runs} == {Split.CONFIRM}
 
 
-def test_a_root_that_breaks_down_ends_it(scripted, plain_worth):
-  campaign, _ = scripted(_overall({"grpo": None}), ("grpo", "dapo"))
-  with pytest.raises(ValueError, match="the root grpo broke down with seed"):
-    confirming.confirm(
-        campaign, _plan(), (campaign.candidates[1].id,), plain_worth
-    )
+def test_beside_a_root_that_breaks_down_nothing_is_claimed(
+    scripted, plain_worth
+):
+  campaign, _ = scripted(
+      _overall({"grpo": None, "dapo": 9.0}), ("grpo", "dapo")
+  )
+  _, dapo = (c.id for c in campaign.candidates)
+  assert not confirming.confirm(campaign, _plan(), (dapo,), plain_worth)
+  found = _stored(campaign, confirming.FIRST)[dapo]
+  assert found["verdict"] == "not confirmed"
+  assert found["reason"].startswith("a run of the root broke down: non-finite")
+  assert found["reason"].endswith("with seed 1002")
 
 
 def test_a_limit_is_that_of_the_root_where_it_is_confirmed(

@@ -13,6 +13,7 @@ import pytest
 from poise_jax.algorithms import catalog
 from poise_jax.archive import store
 from poise_jax.candidates import (
+    answers,
     artifact,
     inmate,
     known,
@@ -63,13 +64,13 @@ class Unlocked(jail_lib.Jail):
   def trace(self, source, *, group_size=8, fallback_shape=None, deadline=None):
     request = {"group_size": group_size, "fallback_shape": fallback_shape}
     header, body = inmate.serve(request, source, self.bounds)
-    return jail_lib._read_trace(header, body, ())
+    return answers.read_trace(header, body, (), self.bounds)
 
   def examine(self, artifact, *, parent=None, must_learn=True, deadline=None):
     request = {"artifact_bytes": len(artifact), "must_learn": must_learn}
     grpo = known.catalogue().known["grpo"]
     answer = inmate.examine(request, artifact + (parent or b""), grpo)
-    return jail_lib._read_examination(*answer)
+    return answers.read_examination(*answer)
 
   def close(self):
     pass
@@ -219,6 +220,7 @@ def tiny_config():
       rungs=(),
       confirm_budget="tiny",
       confirm_seeds=2,
+      second_base="",
       sealed_seeds=1,
       explain=explaining.Plan(ablation_trials=0, settings=0, hard_seeds=0),
       workers=2,

@@ -1,6 +1,7 @@
 import pytest
 
 from poise_jax.discovery import diagnosis
+from poise_jax.discovery.evidence import pairing
 
 STILL = {
     "overall": (60.0, 60.0),
@@ -72,3 +73,29 @@ def test_ratio_without_a_base_is_one():
   assert diagnosis.ratio({"kl": (0.0, 3.0)}, "kl") == 1
   assert diagnosis.ratio({}, "kl") == 1
   assert diagnosis.change({"kl": (0.5, 0.25)}, "kl") == -0.25
+
+
+def test_what_moved_is_read_from_common_seeds(make):
+  parent, child = (
+      pairing.Evidence(
+          f"c-{index}",
+          "x",
+          {},
+          [
+              make.evaluation(index, seed, overall, curve={"kl": [0.0, kl]})
+              for seed in (0, 1)
+          ],
+      )
+      for index, overall, kl in ((0, 40.0, 0.5), (1, 44.0, 0.25))
+  )
+  moves = diagnosis.moved(pairing.common_runs(child, parent))
+  assert moves["overall"] == (40.0, 44.0) and moves["kl"] == (0.5, 0.25)
+  # One set of either kind: a hundredth, and half of it, of the score.
+  assert moves["accuracy"] == pytest.approx((0.40, 0.44))
+  assert moves["pass_at_k"] == pytest.approx((0.20, 0.22))
+  assert "entropy" not in moves
+  assert diagnosis.words(moves, " (smoke budget)") == (
+      "Signals (smoke budget), from parent to child: response length 10.5 to"
+      " 10.5, KL to the reference 0.5000 to 0.2500."
+  )
+  assert diagnosis.moved(None) == {} and diagnosis.words({}) == ""

@@ -7,6 +7,7 @@ import pytest
 
 from poise_jax.discovery import explaining, outlook, search_config
 from poise_jax.discovery.evidence import plan
+from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.discovery.trials import budgets
 
 SECOND = datetime.timedelta(seconds=1)
@@ -48,6 +49,20 @@ def test_a_plan_has_every_rung_and_the_confirmation(make):
   assert made.minutes > 0
   text = "\n".join(plan.as_text(made))
   assert "Minimum detectable effect" in text
+
+
+def test_the_noise_of_a_plan_is_that_of_the_seeds_so_far(make):
+  config = search_config.SearchConfig()
+  runs = [
+      make.evaluation(index, seed, score)
+      for index, scores in enumerate([(50.0, 54.0, 58.0), (40.0, 44.0), (9.0,)])
+      for seed, score in enumerate(scores)
+  ]
+  # 8 x 2.5² for what was assumed, 16 + 0 + 16 and 4 + 4 for what was seen.
+  assert outlook.noise(config, runs).sd == pytest.approx((90 / 11) ** 0.5)
+  assert outlook.noise(config, runs[-1:]).sd == 2.5
+  quiet = outlook.make(config, runs[-1:], rehearsals=2)
+  assert outlook.make(config, runs, rehearsals=2).effects > quiet.effects
 
 
 def test_what_was_spent_is_told_by_stage(make):
@@ -100,11 +115,11 @@ def test_what_follows_a_confirmation_is_said_before(make):
   # completions; one of `confirm` takes 32 x 192 x 8 + 3 x 192 x 32 + 3 x 384,
   # that is 68736, and so 15.93 s.
   runs = [_run(make, 0, 0, 10)]
-  config = search_config.SearchConfig(second_base="carryless_second")
-  # 48 + 8 + 154 trials of 15.93 s.
+  config = search_config.SearchConfig()
+  # 48 + 8 + 166 trials of 15.93 s.
   assert outlook.remarks(config, runs) == [
       "If something holds: second base up to 48 trials, sealed up to 8 trials,"
-      " explanation up to 154 trials (about 56 minutes)."
+      " explanation up to 166 trials (about 59 minutes)."
   ]
   quicker = dataclasses.replace(
       config,
@@ -120,6 +135,14 @@ def test_what_follows_a_confirmation_is_said_before(make):
       "If something holds: sealed up to 8 trials, explanation up to 72 trials"
       " (about 8 minutes)."
   )
+  limited = dataclasses.replace(
+      config,
+      objective=objectives.Objective(
+          constraints=(objectives.Constraint("response_length", "<=", 20.0),)
+      ),
+  )
+  first, _ = outlook.remarks(limited, runs)
+  assert "that response_length stay within limits" in first
   for idle in ({"rounds": 0}, {"finalists": 0}):
     assert outlook.remarks(dataclasses.replace(config, **idle), runs) == []
 

@@ -88,7 +88,9 @@ def rooted(campaigns, tiny_config):
   return campaign, tiny_config()
 
 
-def test_what_has_no_genome_is_passed_over(rooted, make):
+@pytest.fixture
+def line(rooted, make):
+  """A root, its child, and what a model made of that; measured once each."""
   campaign, config = rooted
   described = {"genome": genomes.to_json(genomes.named("dapo"))}
   parent = campaign.candidates[0]
@@ -106,23 +108,75 @@ def test_what_has_no_genome_is_passed_over(rooted, make):
     )
     parent = campaign.admit(index, draft)
     assert parent.accepted, parent.findings
-  root, child, written = campaign.candidates
-  for which, overall in ((root, 40.0), (child, 42.0), (written, 30.0)):
-    campaign.archive.add_evaluation(
-        make.evaluation(
-            which.index,
-            7,
-            overall,
-            budget="tiny",
-            candidate_id=which.id,
-            key={"base": campaign.laboratory.base_sha256},
-        )
-    )
+  for which, overall in zip(
+      campaign.candidates, (40.0, 42.0, 30.0), strict=True
+  ):
+    _measure(make, campaign, which, 7, overall)
+  return campaign, config
+
+
+def _measure(make, campaign, which, seed, overall, budget="tiny", **changes):
+  campaign.archive.add_evaluation(
+      make.evaluation(
+          which.index,
+          seed,
+          overall,
+          budget=budget,
+          candidate_id=which.id,
+          key={"base": campaign.laboratory.base_sha256},
+          **changes,
+      )
+  )
+
+
+GONE = {"outcome": "diverged", "reason": "non-finite loss", "metrics": {}}
+
+
+def test_what_has_no_genome_is_passed_over(line):
+  campaign, config = line
+  _, child, written = campaign.candidates
   above, plain = (
       proposing._propose(campaign, config, briefing.Task(3, 2, parents))
       for parents in ((written.id, child.id), (child.id,))
   )
   assert above == plain and above.parents == (child.id,)
+
+
+def test_a_stand_in_may_have_broken_down_later(line, make):
+  """What is told of it is the mean of the runs that have a score."""
+  campaign, config = line
+  _, child, written = campaign.candidates
+  _measure(make, campaign, child, 8, 0.0, **GONE)
+  assert proposing._level(campaign, child) == 42.0
+  found = proposing._propose(
+      campaign, config, briefing.Task(3, 2, (written.id,))
+  )
+  assert found.parents == (child.id,)
+
+
+def test_a_budget_that_only_trains_tells_no_gain(line, make):
+  """Both got through the first rung, and one broke down on the next."""
+  campaign, config = line
+  root, child, _ = campaign.candidates
+  other = campaign.admit(
+      3,
+      admission.Draft(
+          name="rloo",
+          role="generated",
+          generation=1,
+          parents=(child.id,),
+          source=catalog.source("rloo"),
+          mechanisms={"genome": genomes.to_json(genomes.named("rloo"))},
+          rationale="to see",
+      ),
+  )
+  assert other.accepted, other.findings
+  for which in (child, other):
+    _measure(make, campaign, which, 0, 0.0, "smoke", metrics={})
+  _measure(make, campaign, other, 0, 0.0, "quarter", **GONE)
+  assert proposing._gain(campaign, other, child, briefing.OVERALL) is None
+  task = briefing.Task(4, 2, (root.id,))
+  assert proposing._propose(campaign, config, task).parents == (root.id,)
 
 
 def test_somebody_else_may_propose(rooted):

@@ -6,6 +6,8 @@ from poise_jax.algorithms import catalog
 from poise_jax.discovery import admission, reflecting
 from poise_jax.discovery.agents import scientists
 from poise_jax.discovery.evidence import shrinkage
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
 
 NOISE = shrinkage.Noise(sd=2.5, correlation=0.1, dof=8.0)
 
@@ -87,7 +89,7 @@ def test_somebody_else_may_reflect(campaigns):
   campaign = campaigns()
   root = campaign.admit(0, _draft("grpo", catalog.source("grpo"), "root"))
   asked = scientists.OFFLINE._replace(
-      reflect=lambda campaign, candidate, noise, by_rule: (
+      reflect=lambda campaign, candidate, noise, yardstick, by_rule: (
           f"{candidate.name}: {by_rule()[1]['suggestion']}",
           {},
       )
@@ -95,3 +97,41 @@ def test_somebody_else_may_reflect(campaigns):
   reflecting.reflect(campaign, [root], asked, noise=NOISE)
   (note,) = campaign.archive.reflections(campaign.id)
   assert note.text == "grpo: keep"
+
+
+def test_what_counts_is_passed_on(campaigns, make):
+  """Ten tokens fewer at the same Overall, where length is the objective."""
+  campaign = campaigns()
+  root = campaign.admit(0, _draft("grpo", catalog.source("grpo"), "root"))
+  dapo = campaign.admit(
+      1, _draft("dapo", catalog.source("dapo"), "generated", (root.id,))
+  )
+  for candidate, length in ((root, 20.0), (dapo, 10.0)):
+    for seed in range(3):
+      run = make.evaluation(
+          candidate.index,
+          seed,
+          40.0,
+          budget="tiny",
+          candidate_id=candidate.id,
+          metrics={"overall": 40.0, "response_length": length},
+      )
+      campaign.archive.add_evaluation(run)
+  worth = worths.Worth(
+      objectives.Objective((objectives.Term("response_length", "min"),)),
+      {"overall": 40.0, "response_length": 20.0},
+      {"response_length": 2.0},
+  )
+  told = []
+  asked = scientists.OFFLINE._replace(
+      reflect=lambda campaign, candidate, noise, yardstick, by_rule: (
+          told.append(yardstick.worth) or by_rule()
+      )
+  )
+  reflecting.reflect(campaign, [dapo], asked, noise=NOISE, worth=worth)
+  (note,) = campaign.archive.reflections(campaign.id)
+  assert told == [worth]
+  # Five points, more than the 3.86 that the noise leaves open.
+  assert note.data["objective"]["versus"][root.id]["mean"] == 5.0
+  assert note.data["versus"][root.id]["mean"] == 0.0
+  assert note.data["suggestion"] == "keep"

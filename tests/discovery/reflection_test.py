@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import json
 import math
@@ -5,7 +6,9 @@ import math
 import pytest
 
 from poise_jax.archive import records
-from poise_jax.discovery import reflection
+from poise_jax.discovery import reflection, yardstick
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
 from poise_jax.discovery.proposer import genome as genomes
 
 WHEN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -183,3 +186,95 @@ def test_rejection_names_the_fault():
   assert json.dumps(data) == '{"suggestion": "drop", "rules": ["no-import"]}'
   empty, _ = reflection.reflect_rejected([])
   assert "No reason was recorded" in empty
+
+
+def test_a_break_down_on_a_cheap_rung_is_named_and_drops():
+  smoke = dataclasses.replace(_run(0, 0.0, budget="smoke"), metrics={})
+  reason = "non-finite loss at step 3"
+  lost = _run(0, 0, outcome=reason, budget="quarter")
+  child = reflection.Evidence("id-x", "x", DAPO, [smoke, lost])
+  parent = reflection.Evidence("id-grpo", "grpo", GRPO, [smoke, _run(0, 60.0)])
+  text, data = reflection.reflect(child, parent, parent, prefer="standard")
+  assert f"1 of 2 runs diverged: {reason} (quarter budget)." in text
+  assert "Signals (smoke budget), from parent to child:" in text
+  assert data["suggestion"] == "drop" and data["diverged"] == [reason]
+  assert text.endswith("Suggestion: drop as unstable.")
+
+
+def test_a_collapse_is_a_break_down_but_for_the_root():
+  """As in the race, which drops it at once whatever it scored."""
+  far = {"kl": [0.1, 5.0, 5.0, 5.0]}
+  runs = [_run(seed, x) for seed, x in enumerate((64.0, 65.0, 66.0))]
+  runs[2] = dataclasses.replace(runs[2], curve=far)
+  child = reflection.Evidence("id-x", "x", DAPO, runs)
+  text, data = reflection.reflect(child, ROOT, ROOT)
+  assert "1 of 3 runs broke down: KL of 5 nats a token, above 3." in text
+  assert data["suggestion"] == "drop" and "drop as unstable" in text
+  text, data = reflection.reflect(child, None, child)
+  assert data["suggestion"] == "keep" and "broke down" not in text
+
+
+@pytest.fixture
+def shorter(make):
+  """Shorter without losing accuracy: two tokens are worth a point."""
+  objective = objectives.Objective(
+      (objectives.Term("response_length", "min"),),
+      (objectives.Constraint("overall", ">=", 1.0, relative=True),),
+  )
+  root = {"overall": 61.5, "response_length": 20.0}
+  worth = worths.Worth(objective, root, {"response_length": 2.0})
+  return yardstick.Yardstick(worth, {"c": make.candidate(0, "c")})
+
+
+def test_what_counts_is_the_objective(shorter):
+  same = (60.0, 61.0, 62.0, 63.0)
+  child = _evidence("x", same, DAPO, length=12.0)
+  assert reflection.reflect(child, ROOT, ROOT)[1]["suggestion"] == "undecided"
+  text, data = reflection.reflect(child, ROOT, ROOT, yardstick=shorter)
+  assert data["suggestion"] == "keep"
+  # 40 % shorter: 8 tokens are 4 points. Overall is told beside it.
+  assert data["objective"]["versus"]["id-grpo"]["mean"] == 4.0
+  assert data["versus"]["id-grpo"]["mean"] == 0.0
+  for said in (
+      "Wanted: lower response_length (weight 1); keep overall >= 1 x root.",
+      "Objective against grpo: +4.00 [+4.00, +4.00] over 4 common seeds"
+      " (standard budget, search split), Overall +0.00 [+0.00, +0.00].",
+      "overall >= 1 x root by +0.00 [+0.00, +0.00] with a margin of 1.23"
+      " (kept).",
+  ):
+    assert said in text
+  longer = _evidence("x", [x + 2 for x in same], DAPO, length=24.0)
+  assert reflection.reflect(longer, ROOT, ROOT)[1]["suggestion"] == "keep"
+  _, data = reflection.reflect(longer, ROOT, ROOT, yardstick=shorter)
+  assert data["suggestion"] == "drop"
+  assert data["objective"]["versus"]["id-grpo"]["mean"] == -2.0
+  records.canonical_json(data)
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected", "standing"),
+    [
+        ((5, 5, 5, 5), "drop", "missed"),
+        ((4, 0, 4, 0), "undecided", "open"),  # -2 on average, of 1.23
+        ((2, 0, 2, 0), "keep", "open"),
+    ],
+)
+def test_a_limit_that_is_missed_is_no_gain(shorter, losses, expected, standing):
+  scores = [60.0 + seed - loss for seed, loss in enumerate(losses)]
+  child = _evidence("x", scores, DAPO, length=2.0)
+  text, data = reflection.reflect(child, ROOT, ROOT, yardstick=shorter)
+  assert data["suggestion"] == expected
+  (limit,) = data["objective"]["limits"].values()
+  assert limit["standing"] == standing and limit["margin"] == 1.23
+  open_limit = "open is whether it keeps overall >= 1 x root" in text
+  assert open_limit == (expected == "keep")
+
+
+def test_a_parent_that_misses_a_limit_is_no_yardstick(shorter):
+  parent = _evidence("parent", (50.0, 51.0, 52.0, 53.0), DAPO, length=4.0)
+  child = _evidence("x", (60.0, 61.0, 62.0, 63.0), GRPO, length=12.0)
+  text, data = reflection.reflect(child, parent, ROOT, yardstick=shorter)
+  assert data["objective"]["versus"]["id-parent"]["mean"] == -4.0
+  assert data["objective"]["judged_against"] == "id-grpo"
+  assert data["suggestion"] == "keep"
+  assert "parent misses a limit itself" in text

@@ -173,3 +173,21 @@ def test_canaries_and_the_exact_clone_need_one_seed(make):
       )
   }
   assert list(seeds.values()) == [5, 1, 1, 5, 5]
+
+
+def test_the_base_policies_are_those_of_the_task(shared, laboratory):
+  found = {
+      task: search_config.SearchConfig(task=task)
+      for task in ("arithmetic", "carryless")
+  }
+  bases = {k: (c.own_base, c.other_base) for k, c in found.items()}
+  assert bases == {
+      "arithmetic": ("embedded", "arithmetic_second"),
+      "carryless": ("carryless", "carryless_second"),
+  }
+  swapped = search_config.SearchConfig(base="arithmetic_second")
+  assert swapped.other_base == "embedded"
+  assert search_config.SearchConfig(second_base="").other_base == ""
+  same = trial.Laboratories(lambda base, budget: laboratory)
+  with pytest.raises(ValueError, match="`second_base` must be another policy"):
+    search_config.identity(search_config.SearchConfig(), same)

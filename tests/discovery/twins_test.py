@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from poise_jax.algorithms import catalog
+from poise_jax.candidates import fingerprint, probes
 from poise_jax.discovery import twins
 
 
@@ -23,6 +24,14 @@ def _stored(make, index, verdict, **changes):
   return make.candidate(index, f"c{index}", **(values | changes))
 
 
+def _with_loss(text):
+  """GRPO with another end: its value is `value` there."""
+  source = catalog.source("grpo")
+  head, _, last = source.rpartition("  return ")
+  value, _, rest = last.partition(",")
+  return f"{head}  return {text.replace('value', value)},{rest}"
+
+
 def test_found_by_program_by_form_and_by_gradients(make, grpo):
   other = _stored(make, 0, grpo)
   assert twins.find(grpo, [other]) == (
@@ -36,16 +45,37 @@ def test_found_by_program_by_form_and_by_gradients(make, grpo):
       canonical=dataclasses.replace(grpo.canonical, digest="0" * 64),
   )
   assert "same gradients" in twins.find(gradients, [other])[1]
+  # The form is the word of a child that read the source: not enough.
+  marks = fingerprint.from_bytes(grpo.fingerprint)
+  changed = dataclasses.replace(marks, slopes=2.0 * marks.slopes)
+  forged = dataclasses.replace(forms, fingerprint=fingerprint.to_bytes(changed))
+  assert twins.find(forged, [other]) is None
   # With a memory, the same gradients on some batches prove nothing.
   stateful = dataclasses.replace(
       gradients,
       metadata=dataclasses.replace(grpo.metadata, state={"a": ([], "float32")}),
   )
   assert twins.find(stateful, [other]) is None
+  assert twins.find(
+      dataclasses.replace(stateful, canonical=grpo.canonical), [other]
+  )
   assert (
       twins.find(dataclasses.replace(gradients, fingerprint=None), [other])
       is None
   )
+
+
+def test_a_size_is_no_number(make, verify, grpo):
+  """The usual probes have groups of 8; batches of other sizes tell."""
+  by_number = f"value / {probes.GROUP_SIZE}.0"
+  one, two = (
+      verify(_with_loss(text), None, known=None, group_size=8)
+      for text in ("value / batch.rewards.shape[1]", by_number)
+  )
+  assert one.ok and two.ok, (one.findings, two.findings)
+  marks = [fingerprint.from_bytes(v.fingerprint) for v in (one, two)]
+  assert fingerprint.twins(*marks)
+  assert twins.find(two, [_stored(make, 0, one)]) is None
 
 
 def test_a_refused_candidate_is_nobodys_original(make, grpo):

@@ -49,3 +49,29 @@ def test_it_follows_the_results(stored):
   other = {"AMC": stored.results([0, 1])}
   changed = manifest.of_comparison(other, {"AMC": stored.results([1, 0])}, None)
   assert changed["id"] != _made(stored)["id"]
+
+
+def test_the_command_has_sets_of_ones_own(stored):
+  known = stored.results([0, 1])
+  own = [
+      stored.results([0, 1], samples=n, name=name, set__weight=0.5)
+      for name, n in (("mine", 4), ("plain", 1))
+  ]
+  sets = {"AMC": known, "mine": own[0], "plain": own[1]}
+  command = manifest.of_comparison(sets, sets, None)["command"]
+  assert (
+      " --suite=AMC --problems=mine.jsonl,plain.jsonl --metric=pass@4,accuracy"
+      " --weight=0.5,0.5 "
+  ) in command
+  command = manifest.of_comparison({"mine": own[0]}, {"mine": own[0]}, None)
+  assert "--suite" not in command["command"]
+
+
+def test_every_machine_is_named(stored):
+  cpu, gpu = {"backend": "cpu"}, {"backend": "gpu"}
+  first = stored.results([0, 1])._replace(continued=(gpu,))
+  second = stored.results([0, 1], name="AIME24")._replace(machine=gpu)
+  sets = {"AMC": first, "AIME24": second}
+  found = manifest.of_comparison(sets, sets, None)
+  assert found["a"]["machines"] == [cpu, gpu]
+  assert found["analysis"] == provenance.analysis()

@@ -1,8 +1,11 @@
 """What results depend on, and how differences are told."""
 
+import platform
 import re
 
 import jax
+import scipy
+import sympy
 
 from poise_jax.evaluation import provenance
 
@@ -31,6 +34,15 @@ def test_code_is_that_which_runs():
   assert found["jax"] == jax.__version__
   assert re.fullmatch("[0-9a-f]{64}", found["poise_jax"])
   assert found == provenance.code()
+  assert found["python"] == platform.python_version()
+  assert found["sympy"] == sympy.__version__
+  assert "absent" not in found.values()
+
+
+def test_what_intervals_are_made_by():
+  found = provenance.analysis()
+  assert found["scipy"] == scipy.__version__
+  assert found["poise_jax.evaluation"] != provenance.code()["poise_jax"]
 
 
 def test_the_machine():

@@ -66,8 +66,21 @@ def test_other_settings_are_refused_by_name(path, stored):
 
 def test_another_machine_may_continue(path, stored):
   _write(path, stored.header(), [stored.record(0, 1)])
-  with results.open_writer(path, stored.header(), {"backend": "gpu"}) as w:
-    assert w.results.machine == MACHINE
+  before = path.read_bytes()
+  gpu = {"backend": "gpu"}
+  with results.open_writer(path, stored.header(), gpu) as writer:
+    assert writer.results.machine == MACHINE
+    writer.append([])
+    assert path.read_bytes() == before  # it had no part in it yet
+    writer.append([stored.record(1, 1)])
+    writer.append([stored.record(2, 1)])
+  with results.open_writer(path, stored.header(), MACHINE) as writer:
+    writer.append([stored.record(3, 1)])
+  with results.open_writer(path, stored.header(), gpu) as writer:
+    writer.append([stored.record(4, 1)])
+  found = results.read(path)
+  assert found.machines == (MACHINE, gpu)
+  assert list(found.records) == [f"set/{i}" for i in range(5)]
 
 
 def test_one_writer_at_a_time(path, stored):

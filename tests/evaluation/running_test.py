@@ -162,12 +162,6 @@ def test_the_header_follows_the_data_and_the_prompts(scored, asked, policy):
   assert other["set"] == asked.header["set"]
 
 
-def test_batches_are_of_one_width():
-  found = list(running.batches([3, 90, 4, 70, 5, 16], 2))
-  assert found == [(0, 2), (4, 5), (1, 3)]
-  assert list(running.batches([], 2)) == []
-
-
 def test_problems_that_cannot_be_asked(scored, policy):
   def prepare(text, template="none"):
     problem = problem_set.Problem("p/9", text, "1")
@@ -314,8 +308,9 @@ def _on_a_mesh(checkpoint, out, *what):
 
 
 def test_on_a_mesh_every_problem_gets_the_same(checkpoint, tmp_path):
+  # Three problems at once over four parts: four rows each, of one sample.
   shapes = [[1, 1, 1], [2, 2, 2]]
-  _on_a_mesh(checkpoint, tmp_path, shapes, 1, {"pass_at_k": 3})
+  _on_a_mesh(checkpoint, tmp_path, shapes, 1, {"pass_at_k": 4})
 
 
 @pytest.mark.slow

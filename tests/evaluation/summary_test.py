@@ -4,8 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from poise_jax.evaluation import bootstrap, proportions, results, summary
+from poise_jax.evaluation import (
+    bootstrap,
+    proportions,
+    results,
+    summary,
+)
 from poise_jax.tasks import benchmarks
 
 
@@ -78,6 +84,19 @@ def test_a_part_of_a_set_is_marked(stored):
   assert "2 of 9" in text and "no score to cite" in text
 
 
+def test_answers_that_were_not_graded_in_time(stored):
+  late = stored.completion(False, timed_out=True)
+  records = [stored.record(0, 1), stored.record(1, 0, completions=(late,))]
+  part = stored.results([1, 0], records=records)
+  found = summary.summarise([{"AMC": part}] * 2)
+  assert found["sets"]["AMC"]["not_graded"] == 2
+  text = summary.markdown(found)
+  assert "Not graded in time, and counted as wrong: 2 answers on AMC." in text
+  found = summary.summarise([{"AMC": stored.results([1, 0])}])
+  assert found["sets"]["AMC"]["not_graded"] == 0
+  assert "Not graded" not in summary.markdown(found)
+
+
 def test_over_seeds(stored):
   hits = [[0, 1, 4, 2, 0], [1, 1, 3, 0, 0], [0, 4, 4, 1, 2]]
   seeds = [
@@ -87,9 +106,68 @@ def test_over_seeds(stored):
   found = summary.summarise(seeds)["sets"]["AMC"]
   expected = bootstrap.crossed([np.array(hits) / 4])
   assert found["pass_at_k"]["1"]["mean"] == pytest.approx(100 * expected.mean)
-  assert found["pass_at_k"]["1"]["low"] == pytest.approx(100 * expected.low)
+  assert expected.low < 0 and found["pass_at_k"]["1"]["low"] == 0
+  assert found["pass_at_k"]["1"]["high"] == pytest.approx(100 * expected.high)
   assert (found["seeds"], found["method"]) == (3, "crossed bootstrap")
   assert "3 seeds (crossed)" in summary.markdown(summary.summarise(seeds))
+
+
+def _drawn(rng, seeds, effect):
+  """Six sets with true scores of 1/2: a seed moves the odds of all problems."""
+  shifts = rng.normal(0, effect, (seeds, 1))
+  logits = [rng.normal(0, 1.5, (1, 30)) + shifts for _ in benchmarks.MATH6]
+  return {
+      b.name: rng.binomial(1, 1 / (1 + np.exp(-x))).astype(np.float64)
+      for b, x in zip(benchmarks.MATH6, logits, strict=True)
+  }
+
+
+def _coverage(simulations, resamples, seeds, effect=0.6):
+  rng = np.random.default_rng(0)
+  weights = {b.name: b.weight for b in benchmarks.MATH6}
+  found = [
+      summary._overall(_drawn(rng, seeds, effect), weights, resamples=resamples)
+      for _ in range(simulations)
+  ]
+  return np.mean([i.low <= 0.5 <= i.high for i in found])
+
+
+def test_overall_over_seeds_covers_the_truth():
+  assert _coverage(80, 300, seeds=5) > 0.87
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds", "least"), [(2, 0.83), (3, 0.91), (5, 0.93), (10, 0.93)]
+)
+def test_overall_over_seeds_covers_the_truth_often(seeds, least):
+  # Of two seeds, see `bootstrap.crossed`.
+  assert least < _coverage(1000, 1000, seeds) < 0.99
+
+
+def test_seeds_move_all_sets_at_once():
+  # Problems alike, seeds at 0.45, 0.5 and 0.55 in all sets: the mean of three
+  # has variance 0.0025 / 3, whatever the number of sets.
+  values = np.repeat([[0.45], [0.5], [0.55]], 9, axis=1)
+  six = {b.name: values for b in benchmarks.MATH6}
+  found = summary._overall(six, {b.name: b.weight for b in benchmarks.MATH6})
+  half = stats.t.ppf(0.975, 2) * np.sqrt(0.0025 / 3)
+  assert found == pytest.approx((0.5, 0.5 - half, 0.5 + half), rel=0.02)
+
+
+def test_no_problem_solved_with_any_seed(stored):
+  seeds = [
+      {
+          b.name: stored.results([0] * 9, name=b.name, set__weight=b.weight)
+          for b in benchmarks.MATH6
+      }
+  ] * 3
+  found = summary.summarise(seeds)
+  wilson = proportions.wilson(0, 9)
+  score = found["sets"]["AMC"]["score"]
+  assert score["high"] == pytest.approx(100 * wilson.high)
+  expected = 100 * wilson.high * np.sqrt(2 * 0.04 + 4 * 0.0225)
+  assert found["overall"]["high"] == pytest.approx(expected)
 
 
 def test_seeds_of_different_measurements(stored):

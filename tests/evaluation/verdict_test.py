@@ -35,6 +35,30 @@ def test_no_difference(stored):
   assert ", minimum detectable " in told
 
 
+def test_answers_that_were_not_graded_in_time(stored):
+  late, wrong = (
+      (stored.completion(False, timed_out=told),) for told in (True, False)
+  )
+  a, b = (
+      stored.results(
+          [0, 0],
+          records=[
+              stored.record(i, 0, completions=rows)
+              for i, rows in enumerate(side)
+          ],
+          policy__checkpoint=name,
+      )
+      for name, side in (("a", (late, wrong)), ("b", (wrong, wrong)))
+  )
+  found = comparison.compare({"AMC": a}, {"AMC": b})
+  assert (
+      "Answers not graded in time, and counted as wrong: on AMC 1 of A and 0 of"
+      " B."
+  ) in verdict.sentences(found)
+  told = comparison.as_json(found)["sets"]["AMC"]["not_graded"]
+  assert told == {"a": 1, "b": 0}
+
+
 def test_a_hint_is_no_finding(stored):
   more = {"AIME24": (0, 0), "AIME25": (1, 1)}
   found = _compare(stored, 7, 0, more=more)

@@ -45,6 +45,7 @@ def compare(folder):
         env=environment,
     )
     assert process.returncode == status, process.stderr
+    compare.stdout = process.stdout
     return process.stdout if status == 0 else process.stderr
 
   return compare
@@ -95,6 +96,41 @@ def test_elsewhere_it_gives_the_same_bytes(pair, compare, noisy, folder):
   out = folder / "elsewhere"
   assert compare("embedded", noisy, out, *SETTINGS) == pair[1]
   assert _bytes(out) == _bytes(pair[0])
+
+
+def test_against_its_manifest(pair, compare, noisy, folder):
+  check = f"--check={pair[0] / 'manifest.json'}"
+  stdout = compare("embedded", noisy, folder / "x", check)
+  assert stdout.splitlines() == [
+      "same, the manifest",
+      "same, code and versions",
+      "same, problems of mixed3",
+      "same, problems of sums2",
+      "same, checkpoint A",
+      "same, checkpoint B",
+  ]
+  assert not (folder / "x").exists()
+
+
+@pytest.mark.slow
+def test_against_the_manifest_of_others(pair, compare, noisy, folder):
+  check = f"--check={pair[0] / 'manifest.json'}"
+  out = folder / "x"
+  # Stored results of B are those of then; the checkpoint of A is another one.
+  assert compare(noisy, pair[0] / "b", out, check, status=1) == ""
+  lines = compare.stdout.splitlines()
+  assert "same, results of B" in lines
+  assert any(
+      line.startswith(
+          "differs, checkpoint A (there, here): mixed3.policy.check"
+      )
+      for line in lines
+  )
+  compare("embedded", "", out, check)
+  assert compare.stdout.splitlines()[-1] == "not checked, B: give --b=DIR"
+  assert "there must be a manifest at" in compare(
+      "embedded", noisy, out, f"--check={folder / 'none.json'}", status=2
+  )
 
 
 def test_from_stored_results_it_gives_the_same_bytes(pair, compare, folder):

@@ -109,6 +109,44 @@ def test_a_summary_without_a_policy(whole, finish, folder):
     assert (directory / name).read_bytes() == (whole[0] / name).read_bytes()
 
 
+def test_verdicts_again(whole, finish, folder):
+  before = _files(whole[0])
+  directory = folder / "regraded"
+  # One verdict that another grader gave.
+  source = folder / "doubtful"
+  source.mkdir()
+  text = before["sums2.jsonl"].decode()
+  doubtful = text.replace('"correct":true', '"correct":false', 1)
+  (source / "sums2.jsonl").write_text(doubtful)
+  stdout, _ = finish(f"--regrade={source}", f"--out={directory}")
+  assert "sums2: 1 verdicts changed, 1 to right and 0 to wrong.\n" in stdout
+  assert stdout.endswith((directory / "summary.md").read_text())
+  (change,) = json.loads((directory / "regraded.json").read_text())["sums2"]
+  assert not change["before"]["correct"] and change["after"]["correct"]
+  assert (source / "sums2.jsonl").read_text() == doubtful
+  new, old = (results.read(d / "sums2.jsonl") for d in (directory, whole[0]))
+  assert new.records == old.records
+  assert _files(whole[0]) == before
+
+
+@pytest.mark.slow
+def test_problems_of_ones_own(finish, folder):
+  path = folder / "mine.jsonl"
+  rows = [{"problem": f"{i}+1=", "answer": str(i + 1)} for i in range(10, 13)]
+  path.write_text("\n".join(map(json.dumps, rows)))
+  directory = folder / "own"
+  stdout, stderr = finish(
+      *("--checkpoint=embedded", f"--problems={path}", "--metric=pass@4"),
+      *("--weight=1", "--template=none", "--max_tokens=8"),
+      f"--out={directory}",
+  )
+  assert "| mine | pass@4 | 3 |" in stdout and "Overall " in stdout
+  assert "no token" not in stderr
+  found = results.read(directory / "mine.jsonl")
+  assert list(found.records) == ["mine/0", "mine/1", "mine/2"]
+  assert found.header["sampling"]["temperature"] == 1.0
+
+
 @pytest.mark.slow
 def test_other_settings_are_refused(whole, finish):
   before = _files(whole[0])
@@ -123,6 +161,12 @@ def test_what_is_wrong_is_one_line(finish):
   for arguments, words in (
       ((), "give --out=DIR"),
       (("--out=x",), "give --checkpoint=DIR and --suite"),
+      (("--out=x", "--regrade=x"), "must be another directory"),
+      (
+          ("--out=x", "--regrade=y", "--from_results=z"),
+          "give --from_results or --regrade, not more than one",
+      ),
+      (("--out=x", "--metric=pass@2"), "are of --problems=FILE"),
   ):
     _, stderr = finish(*arguments, status=2)
     assert words in stderr and stderr.count("\n") == 1

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from poise_jax.models import checkpoints, lora
+from poise_jax.rollout import text_tokenizer
 from poise_jax.training import checkpoint, checkpoint_record
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "launch" / "export.py"
@@ -40,6 +41,32 @@ def workdir(base, tmp_path_factory):
       checkpoints_.save(step, arrays, {"step": step}, {"reward": share})
     checkpoints_.wait()
   return place
+
+
+def test_what_ended_completions_ends_generation(base, small_policy, tmp_path):
+  fields = {
+      "--config.policy": base.sha256,
+      "--config.problems": {"stop": [259, 261]},
+  }
+  with checkpoint.open(
+      tmp_path / "checkpoints",
+      checkpoint.Retention(last=1, metric="reward"),
+      fingerprint=fields,
+  ) as checkpoints_:
+    arrays = {"params": base.params, "opt_state": {"count": np.int32(1)}}
+    checkpoints_.save(1, arrays, {"step": 1}, {"reward": 0.5})
+    checkpoints_.wait()
+  out = tmp_path / "out"
+  export.export(tmp_path, small_policy, out, "1", "float32")
+  told = json.loads((out / "config.json").read_text())
+  assert told["eos_token_id"] == [259, 261]
+  # Of the other file too; the rest of that is that of the base.
+  found = json.loads((out / "generation_config.json").read_text())
+  base_fields = json.loads(
+      (small_policy / "generation_config.json").read_text()
+  )
+  assert found == base_fields | {"eos_token_id": [259, 261]}
+  assert text_tokenizer.load(out).eos_ids == (259, 261)
 
 
 @pytest.mark.parametrize(

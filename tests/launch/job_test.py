@@ -1,6 +1,7 @@
 """A policy and its task are refused before anything compiles."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -10,20 +11,30 @@ from absl import flags
 import experiment
 import jax
 import job
+import numpy as np
 import pytest
 
-from poise_jax.training import prompts
+from poise_jax import sharding
+from poise_jax.algorithms import catalog
+from poise_jax.evaluation import suite
+from poise_jax.models import lora
+from poise_jax.rollout import generate, scoring
+from poise_jax.training import checkpoint, math_task, prompts, run
+from poise_jax.training import config as config_lib
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments"
 
 
-@pytest.fixture
-def config(small_policy, problem_file):
-  path = FOLDER / "qwen25_math_small.py"
-  spec = importlib.util.spec_from_file_location("small", path)
+def load(name):
+  spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  config = module.get_config()
+  return module.get_config()
+
+
+@pytest.fixture
+def config(small_policy, problem_file):
+  config = load("qwen25_math_small")
   config.policy = str(small_policy)
   config.problems.source = str(problem_file)
   config.train.prompts = config.train.micro_batches = 4
@@ -35,6 +46,63 @@ def config(small_policy, problem_file):
 def make(config):
   with contextlib.ExitStack() as stack:
     return job.make(experiment.read(config, []), stack)
+
+
+@pytest.mark.parametrize(
+    "name", ["train_embedded", "qwen25_math", "qwen25_math_small"]
+)
+def test_every_setting_is_a_flag(name):
+  config = load(name)
+  kinds = {
+      "train": config_lib.TrainConfig,
+      "scoring": scoring.ScoreOptions,
+      "schedule": generate.Schedule,
+      "mesh": sharding.MeshConfig,
+      "run": run.RunConfig,
+      "retention": checkpoint.Retention,
+  }
+  task = {"problems": math_task.ProblemsConfig, "evaluate": suite.SuiteConfig}
+  kinds |= {key: kind for key, kind in task.items() if key in config}
+  for section, kind in kinds.items():
+    known = {field.name for field in dataclasses.fields(kind)} - kinds.keys()
+    assert set(config[section]) == known, section
+  assert set(config.train.lora) == {
+      field.name for field in dataclasses.fields(lora.LoraOptions)
+  }
+
+
+def test_no_more_is_asked_than_sampled_at_once():
+  told = lambda at_once: config_lib.TrainConfig(
+      *(1, 8, 2, 1, 1, 1e-3), schedule=generate.Schedule(0, at_once)
+  )
+  assert [job.held_out_batch(told(n)) for n in (0, 4, 8, 100)] == [8, 4, 8, 8]
+
+
+@pytest.mark.parametrize("reference", [True, False])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_base_is_freed_where_nothing_reads_it(config, reference, rank):
+  config.algorithm = "grpo"
+  config.train.reference, config.train.lora.rank = reference, rank
+  made = make(config)
+  state = made.trainer.start(
+      made.policy.params, catalog.make("grpo"), made.environment
+  )
+  kept = made.trainer.reference(state, made.policy.params)
+  job.release(made)
+  freed = {leaf.is_deleted() for leaf in jax.tree.leaves(made.policy.params)}
+  assert freed == {not reference and not rank}
+  # Whatever a step reads is there.
+  for leaf in jax.tree.leaves((state, kept, made.trainer.policy(state))):
+    assert np.isfinite(np.asarray(leaf)).all()
+
+
+def test_a_loss_that_reads_the_reference_is_refused_at_once(config):
+  config.train.reference = False
+  config.policy = "nowhere"
+  with pytest.raises(flags.Error) as error:
+    make(config)
+  told = "--config.train.reference=False leaves out the reference policy"
+  assert str(error.value).startswith(told)
 
 
 def test_problems_and_policy_are_made_ready(config, small_policy):
@@ -68,6 +136,7 @@ def test_further_tokens_end_a_completion(config):
   config.problems.stop = ("<|im_end|>",)
   made = make(config)
   assert made.fingerprint["--config.problems"]["stop"] == [259, 261]
+  assert made.eos_ids == (259, 261)
 
 
 def test_the_embedded_policy_has_no_words(config):

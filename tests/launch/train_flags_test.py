@@ -114,6 +114,21 @@ WRONG = (
         " (did you mean 'grpo'?)",
     ),
     ([CONFIG, "--hparam=clip_eps_high"], "--hparam=clip_eps_high must be"),
+    ([CONFIG, "--config.train.top_p=2"], "--config.train: `top_p` must be in"),
+    (
+        [
+            *(CONFIG, "--config.train.top_p=0.9"),
+            "--config.algorithm=grpo_tis",
+        ],
+        "set --config.train.top_k=0 and --config.train.top_p=1, or choose",
+    ),
+    (
+        [
+            *(CONFIG, "--config.train.reference=False"),
+            "--config.algorithm=grpo_adaptive_kl",
+        ],
+        "train: --config.train.reference=False leaves out the reference policy",
+    ),
     ([CONFIG, "--hparam=clip_eps=1"], "--hparam: `hparams` must be constants"),
     ([CONFIG, "--num_processes=2"], "--coordinator_address"),
 )

@@ -86,7 +86,7 @@ def _values(workdir):
       {
           name: value
           for name, value in record.values.items()
-          if not name.startswith(("time/", "perf/"))
+          if not name.startswith(("time/", "perf/", "step_time"))
       }
       for record in sinks.read_jsonl(workdir / "metrics.jsonl")
   ]

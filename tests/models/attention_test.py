@@ -36,3 +36,11 @@ def test_masked_keys_have_no_gradient():
   )(keys)
   np.testing.assert_array_equal(gradient[0, 0, 2:], 0)
   assert (gradient[0, 0, :2] > 0).all()
+
+
+def test_no_queries_mix_nothing():
+  keys = jnp.ones((2, 1, 5, 4))
+  found = attention.attend(
+      jnp.ones((2, 2, 0, 4)), keys, keys, jnp.ones((0, 5), bool)
+  )
+  assert found.shape == (2, 2, 0, 4)

@@ -15,6 +15,14 @@ def test_leading_axes_are_kept():
   np.testing.assert_allclose(layer(x), expected, rtol=1e-6)
 
 
+def test_nothing_maps_to_nothing():
+  """A completion of one token has no token before it that is decoded."""
+  layer = dense.Dense(3, 2, rngs=nnx.Rngs(0))
+  assert layer(jnp.zeros((2, 0, 3))).shape == (2, 0, 2)
+  grads = nnx.grad(lambda m: jnp.sum(m(jnp.zeros((0, 5, 3)))))(layer)
+  np.testing.assert_array_equal(grads["kernel"][...], np.zeros((3, 2)))
+
+
 def test_gradient_is_that_of_the_plain_product():
   layer = dense.Dense(3, 2, rngs=nnx.Rngs(0))
   x = jnp.arange(24.0).reshape(2, 4, 3)

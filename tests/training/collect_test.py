@@ -214,7 +214,7 @@ def test_attempts_fill_the_batch_with_mixed_groups(begin, task):
   noise = np.asarray(found.rows.tokens)[:, 1:]
   assert len({tuple(row) for row in noise.tolist()}) == len(noise)
   # The history hears of all that was sampled.
-  assert found.correct.shape == (12, G)
+  assert found.sampled.correct.shape == (12, G)
   np.testing.assert_array_equal(found.buckets, np.arange(12) % 2)
 
 
@@ -271,7 +271,7 @@ def test_verdicts_that_flip_are_all_that_training_sees(begin, task):
   found = _make()(start, None, task, 3, departure)
   wrong = [[1, 1], [1, 1], [0, 1], [1, 1]]
   for seen in (
-      *(found.batch.correct, found.batch.rewards, found.correct),
+      *(found.batch.correct, found.batch.rewards, found.sampled.correct),
       *(found.batch.reward_components[..., 0], found.grades.correct),
   ):
     np.testing.assert_array_equal(seen, wrong)

@@ -54,6 +54,7 @@ config = config_lib.TrainConfig(
     schedule=generate.Schedule(4, 2),
     scoring=scoring.ScoreOptions(3, "bfloat16", "block", True),
     lora=json.loads(input()),
+    reference=json.loads(input()),
 )
 model = families.TransformerConfig(**json.loads(input()))
 told = []
@@ -65,10 +66,12 @@ print(json.dumps(found))
 """
 
 
-def _programs(lora=None):
+def _programs(lora=None, reference=True):
   done = subprocess.run(
       [sys.executable, "-c", SCRIPT],
-      input="\n".join(map(json.dumps, (lora, dataclasses.asdict(MODEL)))),
+      input="\n".join(
+          map(json.dumps, (lora, reference, dataclasses.asdict(MODEL)))
+      ),
       capture_output=True,
       text=True,
       check=False,
@@ -93,6 +96,20 @@ def test_adapters_need_a_small_optimizer_and_no_second_base(programs):
   assert found["backward"].beside == 0
   assert found["backward"].output < adapters
   assert found["backward"].flops > programs["forward"].flops
+
+
+@pytest.mark.slow
+def test_without_reference_no_second_copy_lives(programs):
+  found = _programs(reference=False)
+  assert list(found) == [n for n in programs if n != "score a rollout"]
+  assert found["prefill"].beside == 4 * 3 * NUMBERS + 8
+  assert found["backward"].beside == 0
+
+
+def test_a_loss_that_reads_the_reference_needs_one():
+  alone = config_lib.TrainConfig(1, 4, 2, 1, 1, 1e-3, reference=False)
+  with pytest.raises(ValueError, match="^--config.train.reference=False"):
+    dry_run.programs(MODEL, catalog.make("grpo_poise"), alone, 5)
 
 
 def test_the_platform_is_that_of_the_devices(monkeypatch):

@@ -84,7 +84,7 @@ def test_one_round_is_taken_as_it_comes(sampling):
   # The key is taken as it is.
   noise = jax.random.randint(jax.random.key(3), (P * G, T - 1), 0, 1000)
   np.testing.assert_array_equal(tokens[:, 1:], noise)
-  np.testing.assert_array_equal(found.correct, np.zeros((P, G)))
+  np.testing.assert_array_equal(found.sampled.correct, np.zeros((P, G)))
   np.testing.assert_array_equal(found.buckets, [1, 0, 1])
 
 
@@ -97,7 +97,8 @@ def test_rounds_of_other_widths_make_one_batch(sampling):
   completions = np.asarray(found.groups.completions.tokens)
   np.testing.assert_array_equal(completions[:, 0], [5, 5, 8, 8, 12, 12])
   # The middle two were written in the second round, whose key is its own.
-  key = jax.random.fold_in(jax.random.key(3), 1)
+  later = jax.random.fold_in(jax.random.key(3), 2**32 - 1)
+  key = jax.random.fold_in(later, 1)
   noise = jax.random.randint(key, (P * G, T - 1), 0, 1000)
   np.testing.assert_array_equal(completions[2:4, 1:], noise[:2])
   np.testing.assert_array_equal(
@@ -105,12 +106,28 @@ def test_rounds_of_other_widths_make_one_batch(sampling):
   )
   np.testing.assert_array_equal(found.groups.buckets, [1, 0, 0])
   # Of all that were drawn something is known.
-  assert found.correct.shape == (9, G) and found.correct.sum() == 2
+  correct = found.sampled.correct
+  assert correct.shape == (9, G) and correct.sum() == 2
+  assert found.sampled.lengths.shape == (9, G)
   np.testing.assert_array_equal(found.buckets, np.arange(5, 14) % 2)
   assert found.position == prompts.Position(0, 14)
   assert found.statistics.padded == 1
   # The oldest of those that wrote, though not the first.
   assert found.version == 4
+
+
+def test_no_round_shares_a_key_with_a_row_of_another(sampling):
+  """Row i of a round is written with fold_in(its key, i)."""
+  keys, ask = [], sampling.ask
+
+  def heard(asked, key):
+    keys.append(key)
+    return ask(asked, key)
+
+  groups.take(sampling._replace(ask=heard), START, 3)
+  rows = [jax.random.fold_in(key, row) for key in keys for row in range(P * G)]
+  data = [tuple(np.asarray(jax.random.key_data(k))) for k in (*keys, *rows)]
+  assert len(keys) == 3 and len(set(data)) == len(data)
 
 
 def test_arrays_lie_on_the_mesh_either_way(sampling):
@@ -140,7 +157,9 @@ def test_what_is_judged_is_all_that_is_seen(sampling):
   np.testing.assert_array_equal(
       found.groups.grades.correct, [[0, 0], [0, 0], [1, 0]]
   )
-  np.testing.assert_array_equal(found.correct[3:], [[1, 0], [1, 1], [1, 1]])
+  np.testing.assert_array_equal(
+      found.sampled.correct[3:], [[1, 0], [1, 1], [1, 1]]
+  )
 
 
 def test_seconds_are_charged_round_by_round(sampling):
@@ -159,6 +178,28 @@ def test_seconds_are_charged_round_by_round(sampling):
   groups.take(sampling._replace(environment=task, watch=watch), START, 3)
   seconds = {name: part.total for name, part in watch.phases().items()}
   assert seconds == {"time/rollout": 30.0, "time/grade": 3.0}
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_each_round_can_be_the_last(sampling, attempts):
+  graded, paused = [], []
+
+  def grade(problems, completions):
+    graded.append(problems)
+    return _grade(problems, completions)
+
+  def pause():
+    paused.append(len(graded))
+    if len(paused) == min(attempts, 2):
+      raise KeyboardInterrupt
+
+  task = TASK._replace(grade=grade)
+  with pytest.raises(KeyboardInterrupt):
+    groups.take(
+        sampling._replace(environment=task, pause=pause), START, attempts
+    )
+  # After what was sampled was graded, and before anything else is.
+  assert paused == [*range(1, len(graded) + 1)] == [1, 2][:attempts]
 
 
 def test_groups_of_one_are_never_mixed(sampling):

@@ -71,6 +71,25 @@ def test_every_problem_counts_once(task, asked, batch, calls):
   assert len(asked) == calls and {len(part) for part in asked} == {batch}
 
 
+def test_keys_are_no_key_of_a_step(task):
+  heard = []
+
+  def listen(params, prompts, key):
+    heard.append(tuple(np.asarray(jax.random.key_data(key))))
+    return _generate(params, prompts, key)
+
+  evaluate = held_out.make_evaluate(
+      engine_lib.local(listen), task, PROBLEMS, 2, MESH
+  )
+  for seed in (0, 0, 1):
+    evaluate(nnx.State({"scale": jnp.int32(1)}), seed)
+  assert heard[:3] == heard[3:6] and len(set(heard)) == 6
+  steps = (jax.random.fold_in(jax.random.key(0), step) for step in range(9))
+  assert not {tuple(np.asarray(jax.random.key_data(k))) for k in steps} & {
+      *heard
+  }
+
+
 @pytest.mark.parametrize("problems, batch", [((), 2), (PROBLEMS, 0)])
 def test_what_cannot_be_asked(task, problems, batch):
   with pytest.raises(ValueError, match="`problems` must not be empty and"):

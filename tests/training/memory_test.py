@@ -56,6 +56,11 @@ def test_on_one_device():
   assert found.peak == 16 * NUMBERS + sum(found.update.values())
 
 
+def test_without_reference_no_second_copy_lives():
+  found = memory.estimate(MODEL, config(reference=False), 6)
+  assert found.state == {"params": 4 * NUMBERS, "optimizer": 8 * NUMBERS}
+
+
 def test_adapters_share_the_reference_and_have_a_small_optimizer():
   options = lora.LoraOptions(2, 4.0, ("q_proj", "down_proj"))
   found = memory.estimate(MODEL, config(lora=options), 6)

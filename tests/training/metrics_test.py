@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from poise_jax import types
+from poise_jax.rollout import scoring
 from poise_jax.training import metrics
 
 P, G, T, K = 6, 4, 5, 3
 
 measure = jax.jit(metrics.rollout_metrics)
 measure_policy = jax.jit(metrics.policy_metrics)
+measure_gap = jax.jit(metrics.mismatch_metrics)
 
 
 def make_batch(seed=0, prompts=P, **changes):
@@ -56,7 +58,8 @@ def cut(batch, start, stop):
 
 
 def all_metrics(batch):
-  return measure(batch) | measure_policy(batch)
+  gap = measure_gap(batch, batch.old_logprobs)
+  return measure(batch) | measure_policy(batch) | gap
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +110,8 @@ def by_hand(batch):
       "kl": (np.exp(to_ref) - 1 - to_ref).mean(),
       "ratio/mean_abs_log": np.abs(b.logprobs - b.old_logprobs)[live].mean(),
   }
-  for k, name in enumerate(("correct", "format_valid", "component_2")):
+  names = ("correct", "format_valid", "component_2")
+  for k, name in enumerate(names[: b.reward_components.shape[-1]]):
     stream = b.reward_components[..., k]
     expected[f"rewards/{name}/mean"] = stream.mean()
     expected[f"rewards/{name}/std"] = stream.std(ddof=1)
@@ -310,9 +314,44 @@ def test_sums_of_many_updates_keep_every_token():
   assert metrics.values(metrics.combine(parts)) == {"n": 2.0**24 + 3}
 
 
+def test_parts_are_what_values_were_divided_of(batch, whole):
+  halves = [metrics.parts(measure(cut(batch, *x))) for x in ((0, 2), (2, P))]
+  assert halves[0].keys() == metrics.parts(measure(batch)).keys()
+  total, count = np.sum([half["reward"] for half in halves], axis=0)
+  assert (total / count, count) == (pytest.approx(whole["reward"]), P * G)
+  moments = metrics.Moments(*map(jnp.float32, (2, 3, 4)))
+  found = {"a": moments, "b": metrics.Fraction(1.0, 0.0)}
+  broken = {"c": metrics.Fraction(np.nan, 2.0), "d": metrics.Total(1.0)}
+  assert metrics.parts(found | broken | {"e": metrics.Lowest(1.0)}) == {
+      "a": [2.0, 3.0, 4.0],
+      "b": [1.0, 0.0],
+  }
+
+
 def test_kinds_do_not_mix():
   with pytest.raises(TypeError, match="same kind.*Fraction and Total"):
     metrics.add(metrics.Fraction(1.0, 1.0), metrics.Total(1.0))
+
+
+def test_what_was_sampled_is_measured_like_a_batch(batch):
+  """By the same names and numbers, but for spread, and in numpy."""
+  parts = jnp.stack([batch.correct, batch.format_valid], -1)
+  both = dataclasses.replace(batch, reward_components=parts)
+  fields = (batch.correct, batch.format_valid, batch.truncated, batch.lengths)
+  grades = scoring.Grades(*map(np.asarray, fields))
+  found = metrics.sampled_metrics(grades)
+  spread = {"reward_std", "frac_reward_zero_std", "effective_tokens"}
+  assert set(found) == set(measure(both)) - spread
+  expected = by_hand(both)
+  assert_equal(
+      metrics.values(found),
+      {name: expected[name] for name in found},
+      rtol=1e-12,
+  )
+  assert all(type(x) is float for metric in found.values() for x in metric)
+  ended = scoring.Grades(*fields[:2], np.ones((P, G)), fields[3])
+  left = metrics.values(metrics.sampled_metrics(ended))
+  assert not [name for name in left if "terminated" in name]
 
 
 def test_names_of_components_are_given_by_the_caller(batch):

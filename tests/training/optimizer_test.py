@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from poise_jax.training import config as config_lib
 from poise_jax.training import optimizer as optimizer_lib
@@ -42,7 +43,8 @@ def test_the_rate_rises_and_weights_decay_as_told():
   state, w = optimizer.init(params), 2.0
   # Constant gradients make steps of Adam of length 1. Four updates: the rate
   # rises from 0 by halves of 0.1, then falls from 0.1 by halves.
-  for rate in (0.0, 0.05, 0.1, 0.05):
+  for update, rate in enumerate((0.0, 0.05, 0.1, 0.05)):
+    assert optimizer_lib.rate(settings, update) == pytest.approx(rate)
     found, state = optimizer.update({"w": jnp.full(1, 0.3)}, state, params)
     params = optax.apply_updates(params, found)
     w -= rate * (1.0 + 0.5 * w)

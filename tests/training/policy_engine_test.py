@@ -1,5 +1,7 @@
 """The policy samples for itself: greedily too, and never behind a filter."""
 
+import dataclasses
+
 from flax import nnx
 import jax
 import jax.numpy as jnp
@@ -18,9 +20,23 @@ CONFIG = config_lib.TrainConfig(1, 2, 4, 1, 1, 1e-3, completion_length=5)
 def test_filters_and_corrections_for_the_sampler_exclude_each_other():
   filtered = config_lib.TrainConfig(1, 2, 4, 1, 1, 1e-3, top_p=0.9)
   with pytest.raises(ValueError, match="grpo_tis corrects .* top_p=0.9; set"):
-    policy_engine.check_sampler(catalog.make("grpo_tis"), filtered)
-  policy_engine.check_sampler(catalog.make("grpo"), filtered)
-  policy_engine.check_sampler(catalog.make("grpo_tis"), CONFIG)
+    policy_engine.check_algorithm(catalog.make("grpo_tis"), filtered)
+  policy_engine.check_algorithm(catalog.make("grpo"), filtered)
+  policy_engine.check_algorithm(catalog.make("grpo_tis"), CONFIG)
+
+
+@pytest.mark.parametrize("name", ["grpo_poise", "grpo_adaptive_kl"])
+def test_a_loss_that_reads_the_reference_needs_one(name):
+  alone = dataclasses.replace(CONFIG, reference=False)
+  with pytest.raises(ValueError) as error:
+    policy_engine.check_algorithm(catalog.make(name), alone)
+  assert str(error.value).startswith("--config.train.reference=False leaves")
+  assert f"the loss of {name} reads; set --config" in str(error.value)
+  policy_engine.check_algorithm(catalog.make(name), CONFIG)
+  policy_engine.check_algorithm(catalog.make("grpo"), alone)
+  # What is multiplied by nothing is not read.
+  silent = catalog.make("grpo_poise", kl_coef=0.0)
+  policy_engine.check_algorithm(silent, alone)
 
 
 def test_greedy_writes_one_most_probable_completion(policy, words):

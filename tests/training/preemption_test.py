@@ -148,6 +148,16 @@ def test_old_handlers_come_back(number):
   assert threading.active_count() == threads
 
 
+def test_a_step_is_left_only_when_told_to():
+  with preemption.watch() as stop:
+    stop.leave()
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(2):
+      with pytest.raises(preemption.StopError):
+        stop.leave()
+    assert stop() and stop.exit_code == 0
+
+
 def test_handlers_come_back_after_an_error():
   before = signal.getsignal(signal.SIGTERM)
   with pytest.raises(KeyError), preemption.watch():

@@ -9,6 +9,7 @@ from poise_jax.rollout import prompt_batches, scoring
 from poise_jax.training import (
     collect,
     completions_log,
+    config,
     metrics,
     run_logs,
     sinks,
@@ -33,7 +34,7 @@ ROLLOUT = collect.Rollout(
     batch=None,
     problems=["a", "b"],
     grades=GRADES,
-    correct=GRADES.correct,
+    sampled=GRADES,
     buckets=np.array([0, 1]),
     statistics=None,
     position=None,
@@ -58,9 +59,10 @@ def _nothing(start):
 
 def test_completions_are_told_beside_the_metrics(tmp_path):
   with run_logs.open_logs(tmp_path, 0, _tell(), _nothing) as log:
-    log(0, ROLLOUT, {"reward": 0.5})
+    log(0, ROLLOUT, {"reward": 0.5}, {"reward": [2.0, 4.0]})
   (line,) = sinks.read_jsonl(tmp_path / "metrics.jsonl")
   assert (line.step, line.values["reward"]) == (0, 0.5)
+  assert line.parts == {"reward": [2.0, 4.0]}
   found = completions_log.read(tmp_path / "completions.jsonl")
   assert [entry.row for entry in found] == [0, 1, 2, 3]
   told = [entry.completion for entry in found]
@@ -89,9 +91,9 @@ def test_steps_that_come_again_are_replaced(tmp_path):
 
   with run_logs.open_logs(tmp_path, 0, _tell(1), more) as log:
     for step in range(3):
-      log(step, ROLLOUT, {"reward": 0.0})
+      log(step, ROLLOUT, {"reward": 0.0}, {})
   with run_logs.open_logs(tmp_path, 1, _tell(1), more) as log:
-    log(1, ROLLOUT, {"reward": 1.0})
+    log(1, ROLLOUT, {"reward": 1.0}, {})
   lines = sinks.read_jsonl(tmp_path / "metrics.jsonl")
   assert [(x.step, x.values["reward"]) for x in lines] == [(0, 0.0), (1, 1.0)]
   kept = completions_log.read(tmp_path / "completions.jsonl")
@@ -107,7 +109,7 @@ def test_all_is_closed_where_a_step_fails(tmp_path):
   )
   with pytest.raises(KeyError):
     with run_logs.open_logs(tmp_path, 0, _tell(), lambda start: sink) as log:
-      log(0, ROLLOUT, {"reward": 0.5})
+      log(0, ROLLOUT, {"reward": 0.5}, {})
       raise KeyError
   assert (seen, closed) == ([(0, {"reward": 0.5})], [True])
   assert len(sinks.read_jsonl(tmp_path / "metrics.jsonl")) == 1
@@ -117,7 +119,7 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
   monkeypatch.setattr(sharding, "is_writer", lambda: False)
   never = lambda start: pytest.fail("another process writes")
   with run_logs.open_logs(tmp_path, 0, _tell(), never) as log:
-    log(0, ROLLOUT, {"reward": 0.5})
+    log(0, ROLLOUT, {"reward": 0.5}, {})
   assert not list(tmp_path.iterdir())
 
 
@@ -128,10 +130,15 @@ def test_values_of_a_step():
   made = empty._replace(
       mesh=sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1]),
       flops=lambda rollout: asked.append(rollout) or 1e6,
+      config=config.TrainConfig(
+          *(10, 4, 2, 1, 1),  # steps, prompts, group, epochs, minibatches
+          learning_rate=0.5,
+          final_learning_rate=0.0,
+      ),
   )
   ended = state.TrainState(*[None] * len(state.TrainState._fields))
   result = trainer.StepResult(
-      state=ended._replace(skipped=3),
+      state=ended._replace(step=8, skipped=3),
       metrics={
           "reward": metrics.Fraction(3.0, 4.0),
           "num_tokens": metrics.Total(600.0),
@@ -150,5 +157,8 @@ def test_values_of_a_step():
       "time/step": 2.5,
       "perf/tokens_per_second": 300.0,
       "skipped_updates": 3.0,
+      # Of five updates that were made the last is the fifth of ten.
+      "learning_rate": pytest.approx(0.5 * 0.6),
+      "step_time": 2.5,
   }
   assert asked == [ROLLOUT]

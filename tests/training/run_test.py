@@ -45,15 +45,27 @@ def train(made, policy, words):
   """Trains in a directory; keyword arguments are those of `run.train`."""
 
   def train(
-      workdir, *, algorithm="dace", settings=None, trainer_=made, **changes
+      workdir,
+      *,
+      algorithm="dace",
+      settings=None,
+      trainer_=made,
+      on_grade=lambda: None,
+      **changes,
   ):
     settings = settings or run.RunConfig(checkpoint_every=1)
     given = {"fingerprint": {"task": "arithmetic"}, "decode": words.decode}
+    task = environment.arithmetic_environment(words, settings.seed)
+
+    def grade(*asked):
+      on_grade()
+      return task.grade(*asked)
+
     return run.train(
         trainer_,
         policy.params,
         catalog.make(algorithm),
-        environment.arithmetic_environment(words, settings.seed),
+        task._replace(grade=grade),
         settings,
         workdir,
         **(given | changes),
@@ -71,7 +83,7 @@ def whole(train, tmp_path_factory):
 
 def _values(workdir):
   records = sinks.read_jsonl(workdir / "metrics.jsonl")
-  clocks = ("time/", "perf/")
+  clocks = ("time/", "perf/", "step_time")
   return [
       (r.step, {k: v for k, v in r.values.items() if not k.startswith(clocks)})
       for r in records
@@ -143,8 +155,12 @@ def test_after_the_checkpoint_and_before_anything_else(train, whole, tmp_path):
 @pytest.mark.parametrize(
     "number, code", [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 )
-@pytest.mark.parametrize("when", ["while logging", "after the checkpoint"])
-def test_a_signal_loses_no_step(train, whole, tmp_path, number, code, when):
+@pytest.mark.parametrize(
+    "when, done", [("while logging", 2), ("after a step", 1), ("sampling", 1)]
+)
+def test_a_signal_loses_no_step(
+    train, whole, tmp_path, number, code, when, done
+):
   tell = lambda: os.kill(os.getpid(), number)
   settings = run.RunConfig(checkpoint_every=100)
 
@@ -153,8 +169,16 @@ def test_a_signal_loses_no_step(train, whole, tmp_path, number, code, when):
       tell()
 
   def on_step(step, values):
-    # Not heard before the next step is done, which is then saved too.
-    if step == 1 and when == "after the checkpoint":
+    if step == 1 and when == "after a step":
+      tell()
+
+  rounds = []
+
+  def on_grade():
+    # In the first round of the second step, which is left.
+    rounds.append(1)
+    first = _values(whole[0])[0][1]["dynamic_sampling/attempts"]
+    if len(rounds) == first + 1 and when == "sampling":
       tell()
 
   result = train(
@@ -162,14 +186,32 @@ def test_a_signal_loses_no_step(train, whole, tmp_path, number, code, when):
       settings=settings,
       more_sinks=lambda start: sinks.Sink(write, lambda: None),
       on_step=on_step,
+      on_grade=on_grade,
   )
   assert (result.finished, result.exit_code) == (False, code)
-  assert result.state.step == 2
+  assert result.state.step == len(_values(tmp_path)) == done
+  # Far from a checkpoint that is due: it was saved for this.
   with checkpoint.read(tmp_path / "checkpoints") as checkpoints:
-    assert checkpoints.steps() == [2]
+    assert checkpoints.steps() == [done]
+    assert "reward" in checkpoints.record(done).metrics
   started = []
   result = train(tmp_path, settings=settings, on_start=started.append)
-  assert started == [result.start] == [2]
+  assert started == [result.start] == [done]
+  _assert_same(result, tmp_path, whole)
+
+
+def test_a_signal_before_anything_is_learned(train, whole, tmp_path):
+  told = []
+
+  def on_grade():
+    if not told:
+      told.append(os.kill(os.getpid(), signal.SIGTERM))
+
+  result = train(tmp_path, on_grade=on_grade)
+  assert (result.state.step, result.finished, result.exit_code) == (0, False, 0)
+  assert _values(tmp_path) == []
+  result = train(tmp_path)
+  assert (result.start, result.finished) == (0, True)
   _assert_same(result, tmp_path, whole)
 
 
@@ -192,8 +234,11 @@ def test_all_processes_would_ask_equally_often(train, tmp_path, monkeypatch):
   )
   for every in (1, 100):
     calls.clear()
-    train(tmp_path / str(every), settings=run.RunConfig(checkpoint_every=every))
-    assert len(calls) == STEPS + 1
+    workdir = tmp_path / str(every)
+    train(workdir, settings=run.RunConfig(checkpoint_every=every))
+    name = "dynamic_sampling/attempts"
+    rounds = sum(values[name] for _, values in _values(workdir))
+    assert len(calls) == 1 + rounds + STEPS
 
 
 def test_another_run_is_refused_and_nothing_changes(train, whole):
@@ -307,13 +352,22 @@ def test_it_is_evaluated_when_due_and_at_the_end(train, whole, tmp_path):
 def test_what_is_logged(whole):
   workdir, result = whole
   steps = [values for _, values in _values(workdir)]
-  sampled = 0
+  sampled, passed = 0, 0.0
   for values in steps:
     assert values["skipped_updates"] == 0
     assert values["dynamic_sampling/attempts"] in (1, 2)
-    sampled += 16 * values["dynamic_sampling/attempts"]
+    count = 16 * values["dynamic_sampling/attempts"]
+    sampled, passed = sampled + count, passed + count * values["reward"]
+    # What is kept is mixed; of the policy the others tell as much.
+    alike = values["frac_groups_all_pass"] + values["frac_groups_all_fail"]
+    kept = values["dynamic_sampling/kept_ratio"]
+    assert alike == pytest.approx(1 - kept) and alike > 0
+    assert values["num_tokens"] > values["effective_tokens"]
+    mean = values["completions/mean_length"]
+    assert values["num_tokens"] == pytest.approx(count * mean)
   # All groups that were sampled are in the history, kept or not.
   assert result.state.history.seen.sum() == sampled > 16 * STEPS
+  assert result.state.history.passed.sum() == pytest.approx(passed)
   for entry in completions_log.read(workdir / "completions.jsonl"):
     completion = entry.completion
     assert completion.reward == completion.correct

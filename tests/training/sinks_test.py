@@ -38,7 +38,7 @@ def test_one_line_a_step_with_its_time(path):
       '{"step": 0, "time": 12.5, "values": {"loss": 0.25, "time/step": 3.0}}\n'
       '{"step": 2, "time": 12.5, "values": {"loss": -1.0}}\n'
   )
-  assert sinks.read_jsonl(path)[1] == sinks.Record(2, 12.5, {"loss": -1.0}, {})
+  assert sinks.read_jsonl(path)[1] == (2, 12.5, {"loss": -1.0}, {}, {})
 
 
 def test_numbers_come_back_as_they_were(path):

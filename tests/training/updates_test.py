@@ -1,5 +1,7 @@
 """The updates of one rollout, on a policy of one number."""
 
+import dataclasses
+
 from flax import nnx
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from poise_jax import types
 from poise_jax.rollout import prompt_batches, scoring
-from poise_jax.training import collect, prompts, updates
+from poise_jax.training import collect, metrics, prompts, updates
 from poise_jax.training import config as config_lib
 from poise_jax.training import state as state_lib
 
@@ -63,7 +65,7 @@ def _loss(hparams, state, batch):
   )
 
 
-def _run(broken=-1.0, **changes):
+def _run(broken=-1.0, loss=_loss, rollout=None, **changes):
   settings = dict(
       steps=1, prompts=P, group_size=G, epochs=2, minibatches=2,
       learning_rate=RATE,
@@ -81,10 +83,10 @@ def _run(broken=-1.0, **changes):
       skipped=3,
   )
   algorithm = types.Algorithm(
-      "counting", {"broken": broken}, lambda hparams: {}, _loss
+      "counting", {"broken": broken}, lambda hparams: {}, loss
   )
   update = updates.make_update(_score, optimizer, config)
-  return update(state, _rollout(), algorithm, False)
+  return update(state, rollout or _rollout(), algorithm, False)
 
 
 def test_a_single_update_scores_the_old_policy_itself():
@@ -104,6 +106,18 @@ def test_a_single_update_scores_the_old_policy_itself():
     assert (ratio.total, ratio.count) == (0.0, P * G * T)
   more = _run(recompute_old=True)
   np.testing.assert_array_equal(more.batch.old_logprobs, 1.0)
+
+
+def test_the_sampler_is_compared_with_the_first_forward_pass():
+  """Of the first minibatch, where the sampler's word is taken for the rest."""
+  done = _run()
+  gap = np.abs(0.5 * np.arange(P // 2 * G * T) - 1)
+  mean = done.metrics["mismatch/abs_mean"]
+  assert (mean.total, mean.count) == (pytest.approx(gap.sum()), len(gap))
+  assert done.metrics["mismatch/abs_max"].extreme == gap.max() == 4.5
+  # A pass over the whole rollout says more, and says here that all are 1.
+  whole = _run(recompute_old=True).metrics["mismatch/abs_mean"]
+  assert (whole.total, whole.count) == (0.0, P * G * T)
 
 
 def _slope(first):
@@ -127,6 +141,29 @@ def test_each_epoch_goes_through_all_minibatches(micro_batches):
   assert seen.total / seen.count == pytest.approx((6 + 22) / 2)
   # One update behind when it was sampled, then 0 to 3 more.
   assert stale.total / stale.count == pytest.approx(1 + 1.5)
+
+
+def test_shares_of_tokens_count_by_tokens():
+  """The first minibatch has 12 tokens, the second 3."""
+
+  def loss(hparams, state, batch):
+    share = jnp.where(batch.rewards[0, 0] == 0, 0.5, 0.25)
+    names = "clip_ratio/low_mean", "clip_ratio/high_mean", "own"
+    return jnp.sum(batch.logprobs), state, dict.fromkeys(names, share)
+
+  rollout = _rollout()
+  mask = rollout.batch.completion_mask.at[2:].set(0.0).at[2, 0].set(1.0)
+  batch = dataclasses.replace(rollout.batch, completion_mask=mask)
+  found = _run(loss=loss, rollout=rollout._replace(batch=batch)).metrics
+  # Two epochs of each; of an algorithm's other metrics nothing is known.
+  for name, total, count in (
+      ("clip_ratio/low_mean", 2 * (0.5 * 12 + 0.25 * 3), 30.0),
+      ("clip_ratio/high_mean", 2 * (0.5 * 12 + 0.25 * 3), 30.0),
+      ("own", 1.5, 4.0),
+  ):
+    assert (found[name].total, found[name].count) == (total, count)
+  assert found["clip_ratio/low_min"] == metrics.Lowest(0.25)
+  assert found["clip_ratio/high_max"] == metrics.Highest(0.5)
 
 
 def test_a_broken_update_changes_nothing_and_is_counted():

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from poise_jax.archive import records
-from poise_jax.discovery import reflection
+from poise_jax.discovery import reflection, sentences
+from poise_jax.discovery import yardstick as yardsticks
 from poise_jax.discovery.agents import context, guide
 from poise_jax.discovery.evidence import pairing
 from poise_jax.discovery.llm import asking
@@ -73,6 +74,7 @@ def reflect(
     prior_variance: float = 0.0,
     prior_dof: float = 0.0,
     prefer: str = "",
+    yardstick: yardsticks.Yardstick = yardsticks.OVERALL,
 ) -> tuple[str, dict[str, Any]]:
   """Reflects on a candidate after training.
 
@@ -87,6 +89,7 @@ def reflect(
     prior_variance: see `reflection.reflect`.
     prior_dof: likewise.
     prefer: likewise.
+    yardstick: likewise.
 
   Returns:
     (text, data) as `reflection.reflect` gives them, with what the agent wrote
@@ -104,8 +107,9 @@ def reflect(
       prior_variance=prior_variance,
       prior_dof=prior_dof,
       prefer=prefer,
+      yardstick=yardstick,
   )
-  given = _given(child, rationale, findings, text, data)
+  given = _given(child, rationale, findings, text, data, prefer)
   prompt = asking.Prompt(
       f"analysis {label}", guide.TASK + _ROLE, given + _DEMAND
   )
@@ -174,13 +178,16 @@ def _given(
     findings: Sequence[Mapping[str, str]],
     text: str,
     data: Mapping[str, Any],
+    prefer: str,
 ) -> str:
   """What the agent is shown."""
-  curves = [context.digest(run.curve) for run in visible(child).evaluations[:1]]
-  lines = [
-      f"{name} over training (first seed): {' '.join(map(str, values))}"
-      for curve in curves
-      for name, values in curve.items()
+  runs = visible(child).evaluations
+  meant = [run for run in runs if run.budget == (data["budget"] or prefer)]
+  course = [
+      f"{name} over training ({run.budget} budget, seed {run.seed}):"
+      f" {' '.join(map(str, values))}"
+      for run in (meant or runs)[:1]
+      for name, values in context.digest(run.curve).items()
   ]
   gates = [
       f"[{f.get('level', '')} {f.get('rule', '')}] {f.get('message', '')}"
@@ -190,15 +197,28 @@ def _given(
       {k: v for k, v in data.items() if k != "diverged"}
   )
   sections = [
+      ("what is wanted", data.get("objective", {}).get("wanted", "")),
       (f"why {child.name} was made", context.cut(rationale)),
+      ("its runs, budget by budget", "\n".join(map(_outcome, runs))),
       ("what was measured, by rule", text),
       ("the numbers behind it", numbers),
-      ("its course", "\n".join(lines)),
+      ("its course", "\n".join(course)),
       ("what the gate found", "\n".join(gates)),
   ]
   return "\n".join(
       guide.fenced(title, body) for title, body in sections if body
   )
+
+
+def _outcome(run: records.Evaluation) -> str:
+  """What came of one run."""
+  if why := sentences.fault(run):
+    came = f"broke down: {context.cut(why, 300)}"
+  elif "overall" in run.metrics:
+    came = f"Overall {run.metrics['overall']:.2f}"
+  else:
+    came = "trained; this budget scores nothing"
+  return f"{run.budget} budget, seed {run.seed}: {came}"
 
 
 _ROLE = """

@@ -1,7 +1,8 @@
 """What an agent is told of a campaign: from the archive to a `Context`.
 
-Runs of the search split at the budget of the search, and nothing else: what
-confirms a candidate, or is sealed, is left out before anything is computed.
+Runs of the search split, and nothing else: what confirms a candidate, or is
+sealed, is left out before anything is computed. Numbers are those at the budget
+of the search; of cheaper ones it is told why somebody did not get beyond.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ import numpy as np
 from poise_jax.archive import records
 from poise_jax.candidates import fingerprint as fingerprints
 from poise_jax.discovery import campaign as campaign_lib
+from poise_jax.discovery import sentences
+from poise_jax.discovery import yardstick as yardsticks
 from poise_jax.discovery.agents import context as context_lib
 from poise_jax.discovery.agents import research
 from poise_jax.discovery.evidence import pairing, shrinkage
@@ -28,7 +31,7 @@ _REFERENCES = 7  # names a stream of random numbers
 
 
 # Where nothing else is wanted, a run is worth its Overall.
-OVERALL = worths.Worth(objectives.DEFAULT, {"overall": 0.0}, {})
+OVERALL = yardsticks.OVERALL.worth
 
 
 class Task(NamedTuple):
@@ -81,11 +84,12 @@ def context(campaign: campaign_lib.Campaign, task: Task) -> context_lib.Context:
       references=_references(campaign, task, by_id),
       effects=_effects(children, task.noise),
       forbidden=[
-          _forbidden(child, found, task)
-          for child, _, found in children
-          if _failed(child, found) or child.generation == task.generation
+          _forbidden(campaign, child, parent, found, task)
+          for child, parent, found in children
+          if child.generation == task.generation
+          or _failed(evidence(campaign, child), found)
       ][-_MOST_FORBIDDEN:],
-      directive=wanted(task.worth.objective),
+      directive=yardsticks.wanted(task.worth.objective),
       limits=_limits(campaign),
   )
 
@@ -105,6 +109,21 @@ def runs(
       for run in campaign.at_home(candidate)
       if run.split == context_lib.SEARCH_SPLIT
   ]
+
+
+def evidence(
+    campaign: campaign_lib.Campaign, candidate: records.Candidate
+) -> pairing.Evidence:
+  """A candidate with all that agents may see, whatever the budget."""
+  seen = [
+      run
+      for run in campaign.evaluations(candidate)
+      if run.split == context_lib.SEARCH_SPLIT
+      and pairing.base_of(run) == campaign.laboratory.base_sha256
+  ]
+  return pairing.Evidence(
+      candidate.id, candidate.name, candidate.mechanisms, seen
+  )
 
 
 def gap(
@@ -170,23 +189,6 @@ def _gap(
 def _in_words(found: context_lib.Gap, task: Task) -> str:
   plain = task.worth.objective == objectives.DEFAULT
   return f"{'Overall' if plain else 'objective'} {found.words()}"
-
-
-def wanted(objective: objectives.Objective) -> str:
-  """An objective in words; empty for Overall alone."""
-  if objective == objectives.DEFAULT:
-    return ""
-  words = {"max": "raise", "min": "lower"}
-  return "; ".join(
-      [
-          *(
-              f"{words[t.direction]} {t.metric} (weight {t.weight:g})"
-              for t in objective.terms
-          ),
-          *(f"keep {constraint}" for constraint in objective.constraints),
-          *(f"without {ban}" for ban in objective.bans),
-      ]
-  )
 
 
 def _parent(
@@ -356,29 +358,34 @@ def _mechanisms(candidate: records.Candidate) -> list[str]:
   ]
 
 
-def _failed(
-    candidate: records.Candidate, found: context_lib.Gap | None
-) -> bool:
+def _failed(own: pairing.Evidence, found: context_lib.Gap | None) -> bool:
   """Whether a candidate was refused, a twin, broke down, or did much worse."""
-  return found is None or found.mean < _CLEARLY_WORSE
+  if found is None or found.mean < _CLEARLY_WORSE:
+    return True
+  return any(map(sentences.fault, own.evaluations))
 
 
 def _forbidden(
-    candidate: records.Candidate,
+    campaign: campaign_lib.Campaign,
+    child: records.Candidate,
+    parent: records.Candidate,
     found: context_lib.Gap | None,
     task: Task,
 ) -> context_lib.Forbidden:
   """Why not to do it again."""
-  if not candidate.accepted and candidate.findings:
-    why = candidate.findings[-1]["message"]
-  elif found is not None:
-    why = f"{_in_words(found, task)} against its parent"
-  elif candidate.generation == task.generation:
+  own, other = evidence(campaign, child), evidence(campaign, parent)
+  if not child.accepted and child.findings:
+    why = child.findings[-1]["message"]
+  elif child.generation == task.generation:
     why = "proposed in this round, not measured yet"
+  elif found is not None and not any(map(sentences.fault, own.evaluations)):
+    why = f"{_in_words(found, task)} against its parent"
   else:
-    why = "broke down in training"
-  key = records.sha256(candidate.fingerprint or candidate.source)
-  return context_lib.Forbidden(key, candidate.name, candidate.rationale, why)
+    by_id = {child.id: child, parent.id: parent}
+    judge = yardsticks.Yardstick(task.worth, by_id)
+    why = sentences.stopped(own, other, judge)
+  key = records.sha256(child.fingerprint or child.source)
+  return context_lib.Forbidden(key, child.name, child.rationale, why)
 
 
 def _limits(campaign: campaign_lib.Campaign) -> str:

@@ -92,7 +92,7 @@ class Build:
         findings.contract(
             "oracle",
             "two implementations of the equations do not agree:"
-            f" {'; '.join(self.rounds[-1].faults)}",
+            f" {'; '.join(self.rounds[self.data['chosen']].faults)}",
             "state the equations so that two people implement the same",
         ),
     )

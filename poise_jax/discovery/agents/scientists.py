@@ -20,8 +20,9 @@ from poise_jax.candidates import known as known_lib
 from poise_jax.candidates import verification
 from poise_jax.discovery import admission
 from poise_jax.discovery import campaign as campaign_lib
-from poise_jax.discovery.agents import analysis, briefing, oracle, team
-from poise_jax.discovery.evidence import pairing, shrinkage
+from poise_jax.discovery import yardstick as yardsticks
+from poise_jax.discovery.agents import analysis, banned, briefing, oracle, team
+from poise_jax.discovery.evidence import shrinkage
 from poise_jax.discovery.llm import asking, ledger, recording
 from poise_jax.discovery.llm import exchange as exchange_lib
 from poise_jax.discovery.llm import options as options_lib
@@ -35,9 +36,17 @@ Note = tuple[str, dict[str, Any]]  # as `reflection.reflect` gives it
 Propose = Callable[
     [Campaign, briefing.Task, Callable[[], admission.Draft]], admission.Draft
 ]
-# (campaign, candidate, noise of a score, what the rules say) to what is noted.
+# (campaign, candidate, noise of a score, what counts, what the rules say) to
+# what is noted.
 Reflect = Callable[
-    [Campaign, records.Candidate, shrinkage.Noise, Callable[[], Note]], Note
+    [
+        Campaign,
+        records.Candidate,
+        shrinkage.Noise,
+        yardsticks.Yardstick,
+        Callable[[], Note],
+    ],
+    Note,
 ]
 Exchange = Mapping[str, Any]
 
@@ -60,7 +69,7 @@ def offline() -> Scientists:
   """Rules alone."""
   return Scientists(
       lambda campaign, task, by_rule: by_rule(),
-      lambda campaign, candidate, noise, by_rule: by_rule(),
+      lambda campaign, candidate, noise, yardstick, by_rule: by_rule(),
       lambda: "",
   )
 
@@ -107,7 +116,7 @@ def aided(
           repairs=repairs,
           known=briefing.equations(campaign),
       )
-      return _draft(proposal, task.generation)
+      return _draft(proposal, task)
 
     return _tried(campaign, heard, what, by_model, by_rule)
 
@@ -115,6 +124,7 @@ def aided(
       campaign: Campaign,
       candidate: records.Candidate,
       noise: shrinkage.Noise,
+      yardstick: yardsticks.Yardstick,
       by_rule: Callable[[], Note],
   ) -> Note:
     if candidate.role != "generated":
@@ -123,24 +133,29 @@ def aided(
 
     def by_model() -> Note:
       campaign.progress.stage(candidate.name, "ask a model what it showed")
-      return _analysed(ask, campaign, candidate, noise)
+      return _analysed(ask, campaign, candidate, noise, yardstick)
 
     return _tried(campaign, heard, what, by_model, by_rule)
 
   return Scientists(propose, reflect, bill)
 
 
-def _draft(proposal: team.Proposal, generation: int) -> admission.Draft:
+def _draft(proposal: team.Proposal, task: briefing.Task) -> admission.Draft:
   """A proposal as it is admitted, or kept as evidence."""
+  breaches = banned.findings(
+      task.worth.objective,
+      proposal.mechanisms["tags"],
+      proposal.verdict.nearest,
+  )
   return admission.Draft(
       name=proposal.name,
       role="generated",
-      generation=generation,
+      generation=task.generation,
       parents=proposal.parents,
       source=proposal.source,
       mechanisms=proposal.mechanisms,
       rationale=proposal.rationale,
-      objections=proposal.build.findings,
+      objections=(*proposal.build.findings, *breaches),
   )
 
 
@@ -162,27 +177,23 @@ def _analysed(
     campaign: Campaign,
     candidate: records.Candidate,
     noise: shrinkage.Noise,
+    yardstick: yardsticks.Yardstick,
 ) -> Note:
-  """What a model reads from the runs of the search."""
+  """What a model reads from the runs of the search, at any budget."""
   by_id = {c.id: c for c in campaign.candidates}
-
-  def seen(known: str) -> pairing.Evidence:
-    one = by_id[known]
-    return pairing.Evidence(
-        one.id, one.name, one.mechanisms, briefing.runs(campaign, one)
-    )
-
+  parents = [by_id[known] for known in candidate.parents[:1]]
   return analysis.reflect(
       ask,
-      seen(candidate.id),
-      seen(candidate.parents[0]) if candidate.parents else None,
-      seen(campaign.candidates[0].id),
+      briefing.evidence(campaign, candidate),
+      briefing.evidence(campaign, parents[0]) if parents else None,
+      briefing.evidence(campaign, campaign.candidates[0]),
       label=f"{candidate.index:03d}",
       rationale=candidate.rationale,
       findings=candidate.findings,
       prior_variance=noise.paired_variance,
       prior_dof=noise.dof,
       prefer=campaign.home.budget,
+      yardstick=yardstick,
   )
 
 

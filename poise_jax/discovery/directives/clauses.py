@@ -10,7 +10,7 @@ from typing import Any
 from poise_jax.discovery.directives import lexicon, words
 
 _K = lexicon.Kind
-_LINKS = (_K.BREAK, _K.AND, _K.OR, _K.STOP)
+_LINKS = (_K.BREAK, _K.IF, _K.AND, _K.OR, _K.STOP)
 # What a campaign may be given an amount of.
 BUDGETS = ("seconds", "candidates", "dollars")
 # How far a clause is looked through for what it is about.
@@ -89,8 +89,10 @@ def split(read: words.Words) -> list[Clause]:
 
   for i, word in enumerate(read.words):
     if word.kind in _LINKS:
-      close(word.kind)
-      if word.value == "may":
+      close(_K.BREAK if word.kind is _K.IF else word.kind)
+      if word.kind is _K.IF:
+        current.append(word)
+      elif word.value == "may":
         current.append(word._replace(kind=_K.MAY))
       continue
     if _turns(current, read.words[i : i + _AHEAD]):
@@ -147,7 +149,7 @@ def _timed(word: lexicon.Word) -> bool:
   if word.kind is _K.METRIC:
     return word.value.metric == "train_seconds"
   if word.kind is _K.QUALITY:
-    return word.value.name == "speed" or word.value.name == "size"
+    return word.value.name in ("speed", "length", "size")
   return word.kind in (_K.COMPARE, _K.WITHIN) or word.value == "training"
 
 

@@ -1,14 +1,19 @@
 """Words that mean one thing or another by what stands next to them."""
 
 from collections.abc import Sequence
+import itertools
 
 from poise_jax.discovery.directives import lexicon
 
 _K = lexicon.Kind
 _LOSS = ("loss", "losses")
 _ENDS = (_K.STOP, _K.BREAK, _K.AND, _K.OR)
+_PREFERRING = ("prefer", "prefers", "preferring", "favour", "favor")
+_EXTREMES = {
+    "maximum": "<=", "maximal": "<=", "minimum": ">=", "minimal": ">=",
+}  # fmt: skip
 _MOTIVES = ("for", "in return", "in exchange for")
-_SHORTER = lexicon.Quality("size", -1, True)
+_SHORTER = lexicon.Quality("length", -1, True)
 _FASTER = lexicon.Quality("speed", 1, True)
 _ALONE = {
     **dict.fromkeys(
@@ -33,6 +38,7 @@ def settled(words: Sequence[lexicon.Word]) -> list[lexicon.Word]:
     As many or fewer: `more than 2` is a comparison, `weight 2` a weight.
   """
   made: list[lexicon.Word] = []
+  words = _bounded(_preferred(words))
   given_up = motive = False
   i = 0
   while i < len(words):
@@ -47,6 +53,36 @@ def settled(words: Sequence[lexicon.Word]) -> list[lexicon.Word]:
     made.append(word._replace(kind=_K.FILLER) if motive else word)
     made[-1:] = _unjoined(made)
     i += count
+  return made
+
+
+def _preferred(words: Sequence[lexicon.Word]) -> list[lexicon.Word]:
+  """`prefer accuracy to brevity` ranks them, as `rather than` does."""
+  made = list(words)
+  asked = named = False
+  for i, word in enumerate(words):
+    if word.kind in _ENDS:
+      asked = named = False
+    elif word.text.lower() in _PREFERRING:
+      asked, named = True, False
+    elif asked and named and word.kind is _K.TO:
+      made[i] = word._replace(kind=_K.IMPORTANT, value=2.0)
+      asked = False
+    named = named or word.kind in (_K.METRIC, _K.QUALITY)
+  return made
+
+
+def _bounded(words: Sequence[lexicon.Word]) -> list[lexicon.Word]:
+  """`maximum length of 300`: a limit; without a number it is an aim."""
+  made = list(words)
+  for i, word in enumerate(words):
+    op = _EXTREMES.get(word.text.lower())
+    if op is None or word.kind is not _K.CHANGE:
+      continue
+    rest = itertools.takewhile(lambda w: w.kind not in _ENDS, words[i + 1 :])
+    kinds = [w.kind for w in rest]
+    if _K.NUMBER in kinds and _K.COMPARE not in kinds:
+      made[i] = word._replace(kind=_K.COMPARE, value=op)
   return made
 
 

@@ -45,8 +45,8 @@ _VERBS = {
 }
 # Verbs that name what they change, as a quality would.
 _OWN = {
-    ("size", -1): "shorten|condense",
-    ("size", 1): "lengthen",
+    ("length", -1): "shorten|condense",
+    ("length", 1): "lengthen",
     ("speed", 1): "speed up|accelerate|hasten",
     ("speed", -1): "slow|slow down",
     ("simplicity", 1): "simplify|streamline",
@@ -229,16 +229,20 @@ _WORDS = {
         "|with equal weights|equal importance"
     ),
     (_K.BREAK, None): (
-        "but|w /|s . t .|while|with|yet|whilst|as long as|provided|provided that|where|if"
-        "|so long as|given that|given|although|though|however|subject to|only"
-        " if|such that|so that|whereas|except that|at the same time|on the"
-        " condition that|on condition that|that are|which are|that is|which is"
+        "but|w /|s . t .|while|with|yet|whilst|although|though|however"
+        "|subject to|such that|so that|whereas|except that|at the same time"
+        "|that are|which are|that is|which is"
         "|in exchange for|having|under the constraint that|but also"
-        "|providing|providing that|under the condition that|because|therefore|hence"
+        "|because|therefore|hence"
         "|constrained by|constrained to|making sure that|ensuring"
-        "|ensuring that|making sure|except|and yet|who are|subject to the"
+        "|ensuring that|making sure|and yet|who are|subject to the"
         " constraint that|being careful|taking care|that have|that has"
         "|then again|in return for|alongside|along with|together with"
+    ),
+    (_K.IF, None): (
+        "if|only if|as long as|so long as|provided|provided that|where|when"
+        "|given that|given|providing|providing that|on condition that"
+        "|on the condition that|under the condition that|only when"
     ),
     (_K.BREAK, "may"): "even if|even though|even when",
     (_K.AND, None): (
@@ -249,7 +253,7 @@ _WORDS = {
     (_K.OR, None): "or|and nor|or even|let alone|or to",
     (_K.STOP, None): ".|;|!|?|\n",
     (_K.FILLER, None): (
-        "a|an|of|in|on|bring|brings|bringing|drive|drives|push|pushes|for|when|so|is|are|be|been|being|should|shall|must|has|have|had"
+        "a|an|of|in|on|bring|brings|bringing|drive|drives|push|pushes|for|so|is|are|be|been|being|should|shall|must|has|have|had"
         "|will|would|please|i|we|you|want|wants|need|needs|like|us|me|my|our"
         "|your|it|its|they|them|their|this|that|these|those|try|make|makes"
         "|making|sure|get|gets|getting|become|becomes|ensure|let|lets|do|does"
@@ -257,7 +261,7 @@ _WORDS = {
         "|mean|value|values|level|levels|amount|rate|number|which|who|one|the"
         "|kindly|per|avg|can you|could you|can we|could we|may i|go|goes|going|count|counts|yourself|gives|put|weigh|consider|treat|from|out|aim|aims|aim for|aiming|go for|target|targets"
         "|goal|goals|focus|focus on|focusing on|care about|care for|prefer"
-        "|prefers|preferably use|find|find me|search for|look for|looking for"
+        "|prefers|preferring|preferably use|find|find me|search for|look for|looking for"
         "|give|give me|produce|write|writes|written|generate|take|takes|took"
         "|taking|hey|hello|hi|thanks|thank|to be|to get|to have|to make|to see"
         "|i'd|we'd|i'm|we're|it's|let's|to stay|want to|need to|try to|trying"
@@ -272,11 +276,10 @@ _WORDS = {
         "|as possible|as well|if you can|attention to|pay attention to|too much of"
         "|do not forget to|don't forget to|remember to|interested in|would like|i would like|would be|would like to|we'd"
         " like to|i'd like to|i'd like|want it to|nice to see|willing|too much"
-        "|policies|with respect to|regarding|concerning|problems|problem|sets"
-        "|task|tasks|benchmark|benchmarks|dataset|datasets|set of problems"
-        "|questions|question|desired|important|matters|matter|cost us|come"
+        "|with respect to|regarding|concerning|try hard|work hard|try hard to"
+        "|desired|important|matters|matter|cost us|come"
         "|comes|by all means|continue|reasonably|sufficiently|enough|in return"
-        "|hard|actually|simply put|in short|basically|score of|costs"
+        "|actually|simply put|in short|basically|score of|costs"
         "|spend|spends|spending|finish|complete|done|terminate|last|lasts|run"
         " for|run the|stop after|pay|evaluate|cost|worth|more of|must be|should"
         " be|needs to|has to|have to|ought to|ought|supposed to|only|merely|see"
@@ -307,9 +310,10 @@ UNITS = {
     _Unit("nats"): "nat|nats",
     _Unit("bits"): "bit|bits",
     _Unit("bits", 8.0): "byte|bytes",
-    _Unit("operations"): "flops|flop|operations|ops|operation",
-    _Unit("operations", 1e9): "gflops|gigaflops|gflop",
-    _Unit("operations", 1e12): "tflops|teraflops|tflop",
+    _Unit("operations"): "operations|ops|operation",
+    _Unit("flops"): "flops|flop|floating point operations",
+    _Unit("flops", 1e9): "gflops|gigaflops|gflop",
+    _Unit("flops", 1e12): "tflops|teraflops|tflop",
     _Unit("%"): "%|percent|per cent|pct",
     _Unit("points"): (
         "point|points|percentage points|percentage point|pp|pts|pt"

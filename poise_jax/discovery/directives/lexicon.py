@@ -48,6 +48,8 @@ class Kind(enum.Enum):
   AND = "joins"
   OR = "joins, under one negation"
   STOP = "ends a sentence"
+  IF = "begins a condition"
+  UNMEASURED = "can't be measured or expressed"
   FILLER = "says nothing"
 
 
@@ -154,8 +156,7 @@ _NOUNS = {
     Noun("heldout_perplexity"): (
         "heldout perplexity|held out perplexity|perplexity|perplexities|ppl"
         "|perplexity on held out text|perplexity on held out data|perplexity of"
-        " held out text|validation perplexity|language modelling perplexity"
-        "|language modeling perplexity|test perplexity"
+        " held out text|validation perplexity|test perplexity"
     ),
     Noun("heldout_perplexity", 1, True): "forgetting|catastrophic forgetting",
     Noun("kl"): (
@@ -220,10 +221,10 @@ _NOUNS = {
         "|token consumption|sampled tokens"
     ),
     Noun("flops"): (
-        "flops|flop|compute|computation|operations|floating point operations"
-        "|training compute|compute cost|computational cost|training flops"
-        "|arithmetic operations|compute budget|compute usage"
-        "|number of operations|cost in compute|compute use"
+        "flops|flop|floating point operations|flops of the loss|loss flops"
+        "|flop count|number of flops|compute of the loss|computation of the"
+        " loss|compute cost of the loss|computational cost of the loss"
+        "|flops of the algorithm|flops of the loss function"
     ),
 }
 _OBJECTS = {
@@ -249,17 +250,18 @@ _OBJECTS = {
         "|total budget|search budget|whole run|entire search"
         "|entire campaign|everything"
     ),
-    "policy": "policy|model|models|system",
+    "policy": "policy|model|models|system|policies|network",
+    "problem": (
+        "problems|problem|sets|task|tasks|benchmark|benchmarks|dataset"
+        "|datasets|set of problems|questions|question|problem sets"
+        "|problem set"
+    ),
 }
 _QUALITIES = {
-    ("size", -1): (
-        "short:shorter:shortest|brief:briefer:briefest"
-        "|compact:compacter|small:smaller:smallest|tiny"
-    ),
-    ("size", 1): (
-        "long:longer:longest|lengthy:lengthier|large:larger:largest"
-        "|big:bigger:biggest"
-    ),
+    ("length", -1): "short:shorter:shortest|brief:briefer:briefest",
+    ("length", 1): "long:longer:longest|lengthy:lengthier",
+    ("size", -1): "compact:compacter|small:smaller:smallest|tiny",
+    ("size", 1): "large:larger:largest|big:bigger:biggest",
     ("brevity", 1): "concise|terse|succinct|laconic|crisp|to the point",
     ("brevity", -1): (
         "verbose|wordy:wordier|chatty:chattier|long winded|rambling"

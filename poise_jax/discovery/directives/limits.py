@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 from poise_jax.discovery.directives import (
+    changes,
     clauses,
     lexicon,
+    possible,
     scales,
     targets,
     words,
@@ -12,6 +14,13 @@ from poise_jax.discovery.directives import (
 from poise_jax.discovery.objectives import objective as objectives
 
 _K = lexicon.Kind
+# Below, `length at most 5 %` is as likely to be of a change as of a value.
+_CLEAR = 0.5
+# How words end that could be counted.
+_COUNTED = (
+    "answers", "responses", "solutions", "outputs", "completions", "errors",
+    "mistakes", "problems", "truncations", "solved",
+)  # fmt: skip
 
 
 class Spending(NamedTuple):
@@ -43,7 +52,7 @@ def of(
   if multiples:
     if not about:
       raise words.DirectiveError("it names no metric that the number is of")
-    return [_multiple(clause, target, multiples[0]) for target in about]
+    return [changes.multiple(clause, target, multiples[0]) for target in about]
   quantity = quantities[0]
   if not about:
     found = _unnamed(clause, quantity)
@@ -62,11 +71,13 @@ def of_root(
         "it sets a limit without a number; say how much, or compare with the"
         " root"
     )
-  return objectives.Constraint(target.metric, _op(clause, target), 1.0, True)
+  return possible.checked(
+      objectives.Constraint(target.metric, _op(clause, target), 1.0, True)
+  )
 
 
 def _op(clause: clauses.Clause, target: targets.Target) -> objectives.Op:
-  """Which side of a limit is allowed."""
+  """Which side of a limit is allowed to the metric, whatever its word."""
   said = {value[0] for value in clause.all(_K.COMPARE)}
   if clause.has(_K.WITHIN):
     said.add("<")
@@ -78,11 +89,12 @@ def _op(clause: clauses.Clause, target: targets.Target) -> objectives.Op:
           f"it does not say whether {target.metric} is to be at most or at"
           " least that"
       )
-    said = {">" if upward else "<"}
+    # What may rise to a value is to stay below it.
+    said = {">" if upward != clause.has(_K.MAY) else "<"}
   elif target.sign < 0 or (clause.all(_K.QUALITY) and target.move):
     # `at least as short as`: the limit is of the word, not of the metric.
     turned = target.move if clause.all(_K.QUALITY) else target.sign
-    if turned < 0 and not _measures(clause):
+    if target.complement or (turned < 0 and not _measures(clause)):
       said = {"<" if side == ">" else ">" for side in said}
   if len(said) > 1:
     raise words.DirectiveError("it sets a limit on both sides of one number")
@@ -110,7 +122,7 @@ def _unnamed(
     return targets.Target("response_length")
   if unit == "seconds" and "training" in things:
     return targets.Target("train_seconds")
-  if unit in ("bits", "operations"):
+  if unit in ("bits", "flops"):
     metric = "description_length" if unit == "bits" else "flops"
     return targets.Target(metric)
   if unit in clauses.BUDGETS:
@@ -118,6 +130,7 @@ def _unnamed(
   meant = {
       "tokens": "of response_length (per answer) or of tokens (in total)",
       "nats": "of entropy or of kl",
+      "operations": "of flops, or of description_length, which is in bits",
   }.get(unit or "", "of which metric")
   raise words.DirectiveError(f"it does not say what the number is {meant}")
 
@@ -146,119 +159,111 @@ def _limit(
 ) -> objectives.Constraint:
   """A limit of one metric."""
   unit = quantity.unit.dimension if quantity.unit else None
-  if unit == "%" and _is_change(clause, target):
-    return _changed(clause, target, quantity.number / 100)
-  if unit == "x" and clause.all(_K.QUALITY):
-    return _multiple(clause, target, quantity.number)
+  part = quantity.number / 100
+  if unit == "x":
+    return changes.multiple(clause, target, quantity.number)
+  if unit == "%" and changes.is_change(clause, target):
+    return changes.of(clause, target, part)
   if clause.has(_K.BY) or (clause.has(_K.HARM) and unit != "%"):
     raise words.DirectiveError(
         f"a change of {target.metric} against the root must be given in % of"
         " the root's value, or as the value to reach"
     )
   if clause.has(_K.WITHIN) and unit == "%":
-    return _near(target, quantity.number / 100)
-  part_kept = clause.has(_K.HOLD) and _is_of(clause) and unit == "%"
-  bound, relative = scales.level(
-      target.metric, quantity, clause.has(_K.ROOT) or part_kept
-  )
-  if part_kept and not clause.has(_K.COMPARE) and bound <= 1:
-    return objectives.Constraint(target.metric, ">=", bound, relative)
-  return _checked(target.metric, _op(clause, target), round(bound, 9), relative)
+    return changes.near(target, part)
+  if target.rise:
+    return _risen(clause, target, quantity)
+  return _level(clause, target, quantity)
 
 
-def _checked(
-    metric: str, op: objectives.Op, bound: float, relative: bool
+def _level(
+    clause: clauses.Clause, target: targets.Target, quantity: lexicon.Quantity
 ) -> objectives.Constraint:
-  """A limit that is not on the side that nobody needs a limit on."""
-  if scales.better(metric) == 1 and op == "<=":
+  """A limit of the value that a metric has."""
+  _check_measures(clause, target, quantity)
+  unit = quantity.unit.dimension if quantity.unit else None
+  part_kept = clause.has(_K.HOLD) and _is_of(clause) and unit == "%"
+  of_root = clause.has(_K.ROOT) or part_kept
+  if target.complement:
+    if of_root:
+      changes.check_measured(target)
+    quantity = scales.complement(quantity)
+  bound, relative = scales.level(target.metric, quantity, of_root)
+  bound = round(bound, 9)
+  if part_kept and not clause.has(_K.COMPARE) and bound <= 1:
+    limit = objectives.Constraint(target.metric, ">=", bound, relative)
+    return possible.checked(limit)
+  said = clause.has(_K.ROOT, _K.TO) or part_kept
+  if relative and bound < _CLEAR and not said:
     raise words.DirectiveError(
-        f"it sets an upper limit on {metric}, of which more is better; say"
-        " `at least`, or leave it out"
+        f"it leaves open whether {target.metric} is to change by that or to"
+        " be that part of the root's value; say `by at most`, or `of the"
+        " root's`"
     )
-  return objectives.Constraint(metric, op, bound, relative)
+  op = _op(clause, target)
+  return possible.checked(
+      objectives.Constraint(target.metric, op, bound, relative)
+  )
+
+
+def _check_measures(
+    clause: clauses.Clause, target: targets.Target, quantity: lexicon.Quantity
+) -> None:
+  """Refuses a value of what has none: `stability above 0.5`.
+
+  Raises:
+    DirectiveError: naming what has one.
+  """
+  unit = quantity.unit.dimension if quantity.unit else None
+  if scales.is_share(target.metric):
+    if unit is None and quantity.number > 1 and _counts(clause):
+      raise words.DirectiveError(
+          f"{target.metric} is a share and no count; say it in %"
+      )
+    return
+  own = unit is not None and unit == scales.dimension(target.metric)
+  described = clause.all(_K.QUALITY) and not clause.has(_K.METRIC)
+  if described:
+    sized = any(q.name in ("length", "size") for q in clause.all(_K.QUALITY))
+    fits = own or (sized and unit is None)
+  elif target.sign < 0:
+    fits = False
+  else:
+    fits = own or not target.fault or (unit == "%" and clause.has(_K.ROOT))
+  if not fits:
+    raise words.DirectiveError(
+        f"its word has no value of its own; say it of {target.metric}, in"
+        f" {scales.dimension(target.metric) or 'numbers without a unit'}, and"
+        " whether at most or at least"
+    )
+
+
+def _counts(clause: clauses.Clause) -> bool:
+  """Whether its metric is named by what could be counted: `wrong answers`."""
+  return any(
+      word.text.lower().endswith(_COUNTED)
+      for word in clause.words
+      if word.kind is _K.METRIC
+  )
+
+
+def _risen(
+    clause: clauses.Clause, target: targets.Target, quantity: lexicon.Quantity
+) -> objectives.Constraint:
+  """`forgetting at most 5%`: by so much a metric may rise above the root's."""
+  part = quantity.unit is not None and quantity.unit.dimension == "%"
+  if not part or clause.has(_K.ROOT) or _op(clause, target) == ">=":
+    raise words.DirectiveError(changes.RISE)
+  return changes.near(target, quantity.number / 100)
 
 
 def _is_of(clause: clauses.Clause) -> bool:
-  """Whether it is a part of something: `95 % of the accuracy`."""
-  for before, after in zip(clause.words, clause.words[1:], strict=False):
-    if before.kind is _K.NUMBER and after.text.lower() == "of":
-      return True
+  """Whether it is a part of a metric: `95 % of the accuracy`.
+
+  `95 % of the answers valid` is of the answers.
+  """
+  for i, word in enumerate(clause.words[:-1]):
+    if word.kind is _K.NUMBER and clause.words[i + 1].text.lower() == "of":
+      of = [w for w in clause.words[i + 2 :] if w.kind is not _K.FILLER]
+      return bool(of) and of[0].kind in (_K.METRIC, _K.SET, _K.ROOT)
   return False
-
-
-def _is_change(clause: clauses.Clause, target: targets.Target) -> bool:
-  """Whether a percentage is how much a metric moves, not what it becomes."""
-  if clause.has(_K.BY) or clause.has(_K.HARM):
-    return True
-  if not target.move or clause.has(_K.TO):
-    return False
-  strict = any(value in ("<", ">") for value in clause.all(_K.COMPARE))
-  kinds = [word.kind for word in clause.words]
-  after = clause.words[kinds.index(_K.NUMBER) :]
-  compared = any(
-      word.value in ("more", "less")
-      or (word.kind is _K.QUALITY and word.value.more)
-      for word in after
-  )
-  return compared or not strict
-
-
-def _changed(
-    clause: clauses.Clause, target: targets.Target, part: float
-) -> objectives.Constraint:
-  """A limit on how far a metric moves: `30 % shorter`, `at most 2 % worse`."""
-  if not target.move:
-    raise words.DirectiveError(
-        f"it does not say whether {target.metric} is to rise or fall"
-    )
-  said = {value[0] for value in clause.all(_K.COMPARE)}
-  if clause.has(_K.NOT):
-    said = {"<"} if ">" in said or not said else {">"}
-  if clause.has(_K.MAY) or (clause.has(_K.HARM) and not said):
-    said = said or {"<"}
-  wanted = scales.better(target.metric) in (None, target.move)
-  if said == {"<"} and wanted and not _permitted(clause, target):
-    raise words.DirectiveError(
-        f"`at most` of a change of {target.metric} for the better is"
-        " unclear; say `at least`, or which value to stay above"
-    )
-  least = said != {"<"}
-  bound = round(1 + target.move * part, 9)
-  if bound < 0:
-    raise words.DirectiveError(
-        f"{target.metric} cannot fall by more than 100 %"
-    )
-  op = ">=" if (target.move > 0) == least else "<="
-  return _checked(target.metric, op, bound, True)
-
-
-def _permitted(clause: clauses.Clause, target: targets.Target) -> bool:
-  """Whether a change is granted and not asked for."""
-  granted = clause.has(_K.MAY) or clause.has(_K.NOT)
-  return granted or scales.worse(target.metric) == target.move
-
-
-def _near(target: targets.Target, part: float) -> objectives.Constraint:
-  """Within a percentage of the root, on the side that is worse."""
-  way = scales.worse(target.metric)
-  return objectives.Constraint(
-      target.metric, "<=" if way > 0 else ">=", round(1 + way * part, 9), True
-  )
-
-
-def _multiple(
-    clause: clauses.Clause, target: targets.Target, factor: float
-) -> objectives.Constraint:
-  """`half the length`, `twice as fast`, `at most twice the tokens`."""
-  turned = target.move < 0 if clause.all(_K.QUALITY) else target.sign < 0
-  said = {value[0] for value in clause.all(_K.COMPARE)}
-  if not factor > 0:
-    raise words.DirectiveError(f"a multiple must be above 0, got {factor:g}")
-  bound = 1 / factor if turned else factor
-  if said:
-    less = ("<" in said) != turned
-    less = less != clause.has(_K.NOT)
-  else:
-    less = (bound < 1) != clause.has(_K.NOT)
-  op = "<=" if less else ">="
-  return _checked(target.metric, op, round(bound, 4), True)

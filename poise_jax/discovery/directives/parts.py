@@ -16,7 +16,9 @@ from poise_jax.discovery.directives import (
     clauses,
     lexicon,
     limits,
+    possible,
     scales,
+    scope,
     targets,
     words,
 )
@@ -66,6 +68,19 @@ def of(clause: clauses.Clause) -> list[Part]:
   Raises:
     DirectiveError: if nothing, or nothing that can be measured.
   """
+  scope.check(clause)
+  made = _asked(clause)
+  limit = (objectives.Constraint, limits.Spending)
+  if clause.has(_K.IF) and not all(isinstance(part, limit) for part in made):
+    raise words.DirectiveError(
+        "a condition can't be expressed unless it is a limit to keep, as in `if"
+        " accuracy does not fall`"
+    )
+  return made
+
+
+def _asked(clause: clauses.Clause) -> list[Part]:
+  """What the words of a clause come to."""
   if clause.has(_K.MECHANISM):
     return list(_bans(clause))
   if len(clause.all(_K.NOT)) > 1:
@@ -224,7 +239,7 @@ def _wished(clause: clauses.Clause, target: targets.Target) -> Part:
   if clause.has(_K.ROOT) and target.move and not target.compares:
     # `as accurate as the root`; `more accurate than it` is any improvement.
     op = ">=" if target.move > 0 else "<="
-    return objectives.Constraint(target.metric, op, 1.0, True)
+    return possible.checked(objectives.Constraint(target.metric, op, 1.0, True))
   if clause.has(_K.MAY):
     if not target.move or clause.has(_K.WEIGHT):
       raise words.DirectiveError(

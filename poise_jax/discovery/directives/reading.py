@@ -16,6 +16,7 @@ from poise_jax.discovery.directives import (
     clauses,
     lexicon,
     limits,
+    meanings,
     parts,
     scales,
     sharing,
@@ -110,6 +111,7 @@ def parse(text: str) -> Reading:
     try:
       _check_choice(clause)
       found = _parts(clause, before)
+      _check_exemption(clause, before, sources)
     except ValueError as error:
       raise DirectiveError(
           f"cannot read {clause.text!r}: {error}. Of use is"
@@ -143,6 +145,26 @@ def _check_choice(clause: clauses.Clause) -> None:
   if clause.link is lexicon.Kind.OR and not clause.has(*granted):
     raise DirectiveError(
         "`or` leaves open which of two is asked for; say one, or `and`"
+    )
+
+
+def _check_exemption(
+    clause: clauses.Clause,
+    before: clauses.Clause | None,
+    sources: Sequence[Source],
+) -> None:
+  """Refuses `unless` where it is no limit on what is to be improved.
+
+  `shorter answers unless accuracy falls` keeps accuracy; `no penalties unless
+  accuracy falls` allows them if it does.
+  """
+  if not clause.says("unless"):
+    return
+  follows = before is not None and clause.link is not lexicon.Kind.STOP
+  if not follows or not isinstance(sources[-1].part, objectives.Term):
+    raise DirectiveError(
+        "`unless` can only limit what is to be improved before it, as in"
+        " `shorter answers unless accuracy falls`; say what is to hold"
     )
 
 
@@ -220,13 +242,14 @@ def _said(part: parts.Part) -> str:
 
 def _term(term: objectives.Term) -> str:
   verb = "maximise" if term.direction == "max" else "minimise"
-  return f"{verb} {term.metric}, weight {term.weight:g}"
+  note = meanings.note(term.metric)
+  return f"{verb} {term.metric}, weight {term.weight:g}{note}"
 
 
 def _limit(limit: objectives.Constraint) -> str:
-  return f"{limit.metric} {limit.op} {limit.bound:g}" + (
-      " of the root's" if limit.relative else ""
-  )
+  of = " of the root's" if limit.relative else ""
+  note = meanings.note(limit.metric)
+  return f"{limit.metric} {limit.op} {limit.bound:g}{of}{note}"
 
 
 def _quoted(sources: Sequence[Source], metric: str) -> str:

@@ -36,7 +36,7 @@ _DIMENSIONS = {
     "kl": "nats",
     "entropy": "nats",
     "description_length": "bits",
-    "flops": "operations",
+    "flops": "flops",
 }
 _SHARES = ("valid_rate", "truncated_rate")
 _NATS_PER_BIT = 0.6931471805599453
@@ -82,6 +82,11 @@ def is_share(metric: str) -> bool:
   return metric == "overall" or metric in _SHARES or "/" in metric
 
 
+def dimension(metric: str) -> str | None:
+  """What a metric is measured in, None if it has no unit."""
+  return _DIMENSIONS.get(metric)
+
+
 def level(
     metric: str, quantity: lexicon.Quantity, of_root: bool
 ) -> tuple[float, bool]:
@@ -109,8 +114,10 @@ def level(
         f" value, got {number:g} {unit or ''}; say `at least 98% of the root`"
     )
   if is_share(metric):
-    return _share(metric, number, unit), False
-  own = _DIMENSIONS.get(metric)
+    return _share(metric, quantity), False
+  own = dimension(metric)
+  if (own, unit) == ("flops", "operations"):
+    return number, False
   if (own, unit) == ("nats", "bits"):
     return number * _NATS_PER_BIT, False
   if unit is not None and unit != own:
@@ -121,13 +128,30 @@ def level(
   return number, False
 
 
-def _share(metric: str, number: float, unit: str | None) -> float:
+def complement(quantity: lexicon.Quantity) -> lexicon.Quantity:
+  """What is left of the whole: 20 % errors leave 80 % accuracy.
+
+  Raises:
+    DirectiveError: if it is no share.
+  """
+  points = _points("a share of answers", quantity)
+  return lexicon.Quantity(round(100 - points, 9), lexicon.Unit("%"))
+
+
+def _share(metric: str, quantity: lexicon.Quantity) -> float:
   """A share in points or in parts of 1, whichever the metric has."""
+  points = _points(metric, quantity)
+  return points if metric == "overall" else points / 100
+
+
+def _points(name: str, quantity: lexicon.Quantity) -> float:
+  """A share in points of 100."""
+  number, unit = quantity.number, quantity.unit and quantity.unit.dimension
   if unit not in (None, "%", "points"):
-    raise words.DirectiveError(f"{metric} is measured in %, got {unit}")
+    raise words.DirectiveError(f"{name} is measured in %, got {unit}")
   points = number * 100 if unit is None and 0 <= number <= 1 else number
   if not 0 <= points <= 100:
     raise words.DirectiveError(
-        f"{metric} lies between 0 and 100 %, got {number:g}"
+        f"{name} lies between 0 and 100 %, got {number:g}"
     )
-  return points if metric == "overall" else points / 100
+  return points

@@ -7,7 +7,7 @@ bounds have to be possible. A clause that the model cannot place goes to
 `unmeasurable`, which is an error here and is never dropped.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 import itertools
 import re
 from typing import Literal, NamedTuple
@@ -18,38 +18,20 @@ from poise_jax.discovery.directives import bans as bans_lib
 from poise_jax.discovery.directives import (
     lexicon,
     limits,
+    meanings,
     parts,
+    possible,
     reading,
     scales,
     words,
 )
 from poise_jax.discovery.objectives import objective as objectives
 
-# What is measured, its unit, and where it is not plain which way is better.
-_ABOUT: Mapping[str, str] = {
-    "overall": "mean score of all problem sets, in points of 100",
-    "response_length": "tokens of a sampled answer, reasoning included",
-    "train_seconds": "seconds that training takes",
-    "heldout_perplexity": "perplexity of unrelated text, 1 or more",
-    "kl": "nats that training moved away from the base policy",
-    "entropy": "nats per token at the end of training; diversity, exploration",
-    "valid_rate": "part of answers with a readable result, 0 to 1",
-    "description_length": "operations in the loss; simplicity is less of them",
-    "tokens": "tokens sampled in training",
-    "flops": "floating-point operations of the loss and its gradient",
-    "greedy_length": "tokens of the answer without sampling",
-    "truncated_rate": "part of answers cut off at the longest length, 0 to 1",
-}
-_ABOUT_SETS: Mapping[str, str] = {
-    "accuracy": "part of the problems of a set that are solved, 0 to 1",
-    "pass_at_k": "part of a set solved in at least one of k tries, 0 to 1",
-    "pass_at_1": "part of a set solved in one sampled try, 0 to 1",
-}
 _LARGEST_MULTIPLE = 100.0
 
 _WORD = re.compile(r"[^\W_]+")
 _LINKING = (
-    *(lexicon.Kind.FILLER, lexicon.Kind.BREAK),
+    *(lexicon.Kind.FILLER, lexicon.Kind.BREAK, lexicon.Kind.IF),
     *(lexicon.Kind.AND, lexicon.Kind.STOP),
 )
 # What asks for nothing: `and`, `as long as`; and what is left of `I'd`.
@@ -144,7 +126,9 @@ def instructions(metrics: Collection[str]) -> str:
   Args:
     metrics: that the search records.
   """
-  listed = "\n".join(f"- {name}: {_about(name)}" for name in sorted(metrics))
+  listed = "\n".join(
+      f"- {name}: {meanings.about(name)}" for name in sorted(metrics)
+  )
   return f"""\
 Somebody says in plain language what a search for training algorithms of a
 language model is after. Fill the form in with what it says, and nothing else.
@@ -154,6 +138,7 @@ language model is after. Fill the form in with what it says, and nothing else.
 - What is to become better is a term. What must not get worse, or is given with
   a number, is a constraint: without a number, one relative to the root, which is
   what the search starts from, with {scales.MARGIN:.0%} for noise.
+- Bounds are of the metric itself: an error rate under 20 % is `overall` >= 80.
 - What the whole search may use is its budget.
 - Do not guess. What is ambiguous, or not measured by what is listed here, goes
   to `unmeasurable`; then somebody is asked to say it otherwise.
@@ -161,10 +146,6 @@ Metrics:
 {listed}
 Mechanisms that can be banned: {', '.join(bans_lib.names())}.
 """
-
-
-def _about(metric: str) -> str:
-  return _ABOUT.get(metric) or _ABOUT_SETS[metric.partition("/")[0]]
 
 
 def check(form: Directive, directive: str, metrics: Collection[str]) -> None:
@@ -239,6 +220,7 @@ def _check_bound(limit: Constraint) -> None:
         f"`bound` of {limit.metric} must lie between {least:g} and {most:g}"
         f"{' times the root' if limit.relative else ''}, got {limit.bound:g}"
     )
+  possible.check(_part(limit))
 
 
 def understood(

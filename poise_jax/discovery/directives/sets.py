@@ -13,6 +13,9 @@ _ALL = (*benchmarks.MATH6, *arithmetic.SUITE, *carryless.SUITE)
 METRIC_OF: Mapping[str, str] = {s.name: s.metric for s in reversed(_ALL)}
 NAMES = tuple(dict.fromkeys(s.name for s in _ALL))
 
+# The k of pass@k: as many answers are sampled to each problem.
+TRIES = 32
+
 # Names that stand for more than one set, or for one by another name.
 _OTHER = {
     "aime 2024": ("AIME24",),

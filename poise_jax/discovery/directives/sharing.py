@@ -50,11 +50,17 @@ def _from_before(
     added += _listed(clause, before)
   elif clause.has(_K.NOT) and not clause.acts:
     added += _contrasted(clause, before)
-  amount = clauses.spends(_of(clause, _K.NUMBER))
+  amount = clauses.spends(_of(clause, _K.NUMBER)) or _bare(clause)
   if not amount and not clause.has(_K.OBJECT, *_TARGETS, _K.QUALITY):
     # `may go up or down`, `is raised or held`: more about the same subject.
     added += _of(before, _K.METRIC, _K.SET, _K.OBJECT)
   return clause.plus(added)
+
+
+def _bare(clause: clauses.Clause) -> bool:
+  """Whether it is a number of which nothing is said: `but 1 % is fine`."""
+  said = (_K.COMPARE, _K.WITHIN, _K.BY, _K.TO, _K.ROOT, *_ACTIONS)
+  return clause.has(_K.NUMBER) and not clause.has(*said)
 
 
 def _contrasted(

@@ -8,13 +8,20 @@ from poise_jax.discovery.directives import sets as sets_lib
 _K = lexicon.Kind
 # Quality -> what it is said of -> metric, and +1 if more of one is more of the
 # other; `None` if nothing is named.
-_SIZES = {
+_LENGTHS = {
     None: "response_length",
     "answer": "response_length",
     "algorithm": "description_length",
     "training": "train_seconds",
 }
+# `smaller` on its own could be the model, of which no size is measured.
+_SIZES = {"answer": "response_length", "algorithm": "description_length"}
 _SIMPLE = (None, "algorithm", "training")
+# What can be short or long; anything can be small or large.
+_LONG = (
+    *("response_length", "greedy_length", "description_length"),
+    *("train_seconds", "tokens"),
+)
 _ANY = (None, "answer", "algorithm", "training", "policy", "campaign")
 
 
@@ -23,7 +30,8 @@ class Target(NamedTuple):
 
   Attributes:
     metric: its canonical name.
-    sign: -1 if the word for it means less of it, as `speed` does of seconds.
+    sign: -1 if the word for it means less of it, as `speed` does of seconds;
+      of an adjective too, as `short` does of length.
     fault: whether less is wanted of the word itself.
     move: +1 if the clause is of more of the metric, -1 of less, 0 of neither.
     compares: whether it is of more or less than before, as `shorter` is and
@@ -35,6 +43,16 @@ class Target(NamedTuple):
   fault: bool = False
   move: int = 0
   compares: bool = True
+
+  @property
+  def complement(self) -> bool:
+    """Whether the word is of the rest: 20 % errors are 80 % accuracy."""
+    return self.sign < 0 and scales.is_share(self.metric)
+
+  @property
+  def rise(self) -> bool:
+    """Whether the word is of how much a metric rises, as `forgetting` is."""
+    return self.fault and self.metric == "heldout_perplexity"
 
 
 def of(clause: clauses.Clause) -> list[Target]:
@@ -69,7 +87,7 @@ def _way(quality: lexicon.Quality, metric: str, sign: int) -> int | None:
 
   `shorter response length`, `faster training time`.
   """
-  if quality.name == "size":
+  if quality.name == "size" or (quality.name == "length" and metric in _LONG):
     return quality.sign * sign
   if quality.name == "speed" and metric == "train_seconds":
     return -quality.sign
@@ -199,10 +217,10 @@ def _thing(clause: clauses.Clause, quality: lexicon.Quality) -> str | None:
       side = after
     elif word.kind is _K.OBJECT:
       side.append(word.value)
-  if [*before, *after] == ["policy"] and quality.name == "speed":
-    return "policy"
-  things = [*after, *reversed(before)]
-  return next((t for t in things if t not in ("policy", "campaign")), None)
+  named = [thing for thing in (*after, *reversed(before)) if thing != "problem"]
+  # `the model's answers` are answers; a model by itself is one.
+  own = [thing for thing in named if thing not in ("policy", "campaign")]
+  return next(iter(own or named), None)
 
 
 def _of_quality(clause: clauses.Clause, quality: lexicon.Quality) -> Target:
@@ -212,23 +230,29 @@ def _of_quality(clause: clauses.Clause, quality: lexicon.Quality) -> Target:
       "speed": ((None, "algorithm", "training", "campaign"),
                 "train_seconds", -1),
       "simplicity": (_SIMPLE, "description_length", -1),
-      "stability": ((None, "training", "algorithm"), "kl", -1),
+      "stability": ((None, "training", "algorithm", "policy"), "kl", -1),
       "diversity": (_ANY, "entropy", 1),
-      "validity": ((None, "answer"), "valid_rate", 1),
+      "validity": ((None, "answer", "policy"), "valid_rate", 1),
       "closeness": (_ANY, "kl", -1),
       "retention": (_ANY, "heldout_perplexity", -1),
       "accuracy": ((None, "answer", "policy", "training", "algorithm"),
                    "overall", 1),
-      "size": (tuple(_SIZES), _SIZES.get(thing, ""), 1),
-      "brevity": ((None, "answer", "algorithm"),
+      "length": (tuple(_LENGTHS), _LENGTHS.get(thing, ""), 1),
+      "size": (tuple(_SIZES), _SIZES.get(thing or "", ""), 1),
+      "brevity": ((None, "answer", "algorithm", "policy"),
                   "description_length" if thing == "algorithm"
                   else "response_length", -1),
   }  # fmt: skip
   known, metric, way = table[quality.name]
   if thing not in known:
+    of = (
+        f"the {quality.name} of a {thing}"
+        if thing
+        else f"{quality.name} as such"
+    )
     raise words.DirectiveError(
-        f"the {quality.name} of {thing} is not measured; it is of"
-        f" {', '.join(str(k) for k in known if k)}"
+        f"{of} is not measured; it is of {', '.join(k for k in known if k)}:"
+        " say which"
     )
   sets = _sets(clause)
   if sets and quality.name == "accuracy":
@@ -239,4 +263,4 @@ def _of_quality(clause: clauses.Clause, quality: lexicon.Quality) -> Target:
   for said in clause.all(_K.CHANGE):
     sign *= int(_sign(said))
     more = more or said in ("more", "less")
-  return Target(metric, way, False, way * sign, more)
+  return Target(metric, way * quality.sign, False, way * sign, more)

@@ -13,7 +13,9 @@ from poise_jax.discovery.directives import (
     lexicon,
     numbers,
     spelling,
+    unmeasured,
 )
+from poise_jax.discovery.directives import sets as sets_lib
 
 LONGEST = 4000
 _K = lexicon.Kind
@@ -52,7 +54,7 @@ class Words(NamedTuple):
 def _table() -> dict[tuple[str, ...], lexicon.Lexeme]:
   """Phrase, as its tokens, to what it says; the first meaning counts."""
   made: dict[tuple[str, ...], lexicon.Lexeme] = {}
-  for source in (lexicon.phrases, function_words.phrases):
+  for source in (unmeasured.phrases, lexicon.phrases, function_words.phrases):
     for phrase, lexeme in source():
       key = (
           ("\n",)
@@ -193,6 +195,11 @@ def _next(
   ahead = [token for token, _, _ in tokens[i : i + 12]]
   special, exponent = numbers.pass_at(ahead)
   if special:
+    if exponent not in (1, sets_lib.TRIES):
+      raise DirectiveError(
+          f"pass@{exponent:g} is not measured: there are pass@1, and pass@k with"
+          f" k = {sets_lib.TRIES}"
+      )
     family = "pass_at_1" if exponent == 1 else "pass_at_k"
     return special, lexicon.Lexeme(_K.METRIC, lexicon.Noun(family))
   best = next(

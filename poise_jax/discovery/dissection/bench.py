@@ -20,7 +20,8 @@ class Examined:
 
   Attributes:
     refused: why it cannot be trained; empty if it can.
-    digest: sources with the same one are the same program.
+    digest: sources with the same one are the same program; asked where there
+      are no fingerprints.
     fingerprint: gradients on the probes; None where they do not say how it
       trains: it has a state, or they were too many.
     operations: of its canonical form, None if unknown.
@@ -146,9 +147,7 @@ def _alike(a: Examined, b: Examined) -> bool:
   """Whether two are proven to train alike."""
   if a.refused or b.refused:
     return False
-  if a.digest == b.digest:
-    return True
   one, other = a.fingerprint, b.fingerprint
-  if one is None or other is None or one.suite != other.suite:
-    return False
-  return fingerprints.twins(one, other)
+  if one is None or other is None:
+    return a.digest == b.digest
+  return one.suite == other.suite and fingerprints.twins(one, other)

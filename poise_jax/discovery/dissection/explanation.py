@@ -59,7 +59,8 @@ class Plan:
     group_sizes: beside that of the budget.
     lags: of the sampling policy in rollouts, beside 0.
     lengths: shares of the usual limit of length, beside 1.
-    bases: other base policies.
+    bases: other base policies; the second one of the campaign has been asked
+      by then.
   """
 
   budget: str = ""
@@ -78,7 +79,7 @@ class Plan:
   hard_seeds: int = 3
   false_positive: tuple[float, ...] = (0.1,)
   false_negative: tuple[float, ...] = (0.1,)
-  group_sizes: tuple[int, ...] = (4, 16)
+  group_sizes: tuple[int, ...] = (2, 4, 16, 32)
   lags: tuple[int, ...] = (2,)
   lengths: tuple[float, ...] = (0.8,)
   bases: tuple[str, ...] = ()

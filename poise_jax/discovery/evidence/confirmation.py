@@ -180,6 +180,7 @@ def judge(
     slacks: Mapping[str, Sequence[float]] = types.MappingProxyType({}),
     margins: Mapping[str, float] = types.MappingProxyType({}),
     breakdown: str = "",
+    root_breakdown: str = "",
 ) -> Finding:
   """The verdict on the seeds so far.
 
@@ -192,6 +193,8 @@ def judge(
     margins: by constraint, 0 for those without; fixed before the first seed.
     breakdown: kind of break-down of a run of the candidate, empty if none. A
       loss that breaks down is not better, whatever its other seeds show.
+    root_breakdown: of a run of the root. By how much a candidate is better that
+      does not break down no difference of scores tells, so nothing is claimed.
 
   Returns:
     The finding; pending if `next_seed` is to be run.
@@ -212,6 +215,9 @@ def judge(
   _, hope = _ends(protocol, values, protocol.give_up)
   if breakdown:
     verdict, reason = Verdict.NOT_CONFIRMED, f"a run broke down: {breakdown}"
+  elif root_breakdown:
+    verdict = Verdict.NOT_CONFIRMED
+    reason = f"a run of the root broke down: {root_breakdown}"
   elif low > 0 and not broken and not doubtful:
     verdict, reason = Verdict.CONFIRMED, "the lower end lies above 0"
   elif high < 0:
@@ -301,14 +307,16 @@ class Measured(NamedTuple):
   """What runs of a candidate beside the root show.
 
   Attributes:
-    differences: candidate minus root by seed, none where it broke down.
-    slacks: of each constraint by seed.
+    differences: candidate minus root by seed, none where one broke down.
+    slacks: of each constraint by seed, likewise.
     breakdown: kind of break-down of the candidate, empty if none.
+    root_breakdown: likewise of the root.
   """
 
   differences: Sequence[float]
   slacks: Mapping[str, Sequence[float]] = types.MappingProxyType({})
   breakdown: str = ""
+  root_breakdown: str = ""
 
 
 # Runs a candidate and the root with the seeds given.
@@ -360,6 +368,7 @@ def confirm(
           slacks=slacks,
           margins=margins,
           breakdown=more.breakdown,
+          root_breakdown=more.root_breakdown,
       )
     findings[name] = finding
   return findings

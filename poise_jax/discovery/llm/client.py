@@ -19,6 +19,11 @@ from poise_jax.discovery.llm import exchange, failures
 # Looked up in this order.
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
+# What google-genai takes for `base_url` where none is given.
+_BASE_URLS = {
+    False: "GOOGLE_GEMINI_BASE_URL",
+    True: "GOOGLE_VERTEX_BASE_URL",
+}
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # Keys that are out of the environment while somebody is connected.
@@ -85,8 +90,13 @@ def connected(endpoint: Endpoint) -> Iterator[exchange.Send]:
 
   Raises:
     exchange.CallError: if there is no key, or no credentials.
+    ValueError: if the environment names a server that a key must not be sent
+      to.
   """
-  with _hidden_keys():
+  if not endpoint.base_url:
+    named = os.environ.get(_BASE_URLS[bool(endpoint.project)], "")
+    endpoint = dataclasses.replace(endpoint, base_url=named)
+  with hidden_keys():
     key = "" if endpoint.project else _key(endpoint)
     yield from _connected(endpoint, key)
 
@@ -148,8 +158,11 @@ def _connected(endpoint: Endpoint, key: str) -> Iterator[exchange.Send]:
 
 
 @contextlib.contextmanager
-def _hidden_keys() -> Iterator[None]:
-  """Takes the keys out of the environment; the last one out puts them back."""
+def hidden_keys() -> Iterator[None]:
+  """Takes the keys out of the environment; the last one out puts them back.
+
+  No child that is started meanwhile inherits them; `connected` knows them.
+  """
   global _connections
   with _lock:
     _connections += 1

@@ -86,12 +86,14 @@ def of_run(
   """The metrics of a scored run that are the same whenever it is repeated.
 
   Those stored with it, `tokens` it was trained on, and of the loss itself
-  `description_length` (operations) and `flops`. No clock is read.
+  `description_length` (bits of its canonical text, compressed) and `flops` (of
+  loss and gradient on a probe). All are recomputed from what is archived, so
+  that old archives tell them in the same units. No clock is read.
   """
   found = dict(run.metrics)
   if tokens := run.curve.get("num_tokens"):
     found["tokens"] = float(sum(tokens))
-  for name, key in (("description_length", "operations"), ("flops", "flops")):
+  for name, key in (("description_length", "bits"), ("flops", "flops")):
     value = candidate.intrinsic.get(key)
     if value is not None:
       found[name] = float(value)

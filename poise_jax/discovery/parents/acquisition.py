@@ -41,7 +41,7 @@ class Weights:
     temperature: difference of scores at which the odds are e to 1.
     uniform_share: part of the probability that is spread evenly.
     gp_margin: standard errors by which the Gaussian process has to beat its
-      rivals to count; -inf to let it count whenever it can be fitted.
+      rivals to count; -1e9 lets it count whenever it can be fitted.
   """
 
   pareto: float = 0.25

@@ -8,14 +8,12 @@ import hashlib
 import pathlib
 import threading
 
-import jax
-
 import poise_jax
 from poise_jax import types
 from poise_jax.algorithms import catalog
 from poise_jax.archive import records
 from poise_jax.candidates import artifact as artifact_lib
-from poise_jax.discovery.trials import budgets, trial
+from poise_jax.discovery.trials import budgets, faults, trial
 from poise_jax.tasks import arithmetic, embedded
 
 # Of the package, what can change a bit of an outcome.
@@ -27,6 +25,7 @@ _SOURCES = (
     "training",
     "candidates/artifact.py",
     "discovery/sweeps/cell.py",
+    "discovery/trials/faults.py",
     "discovery/trials/trial.py",
     "evaluation/pass_at_k.py",
     "evaluation/suite.py",
@@ -143,14 +142,9 @@ def run(job: Job) -> Result:
   algorithm = algorithm_of(config)
   laboratory = _laboratory(config.task, config.base, config.budget)
   started = records.now()
-  try:
-    outcome = laboratory.run(algorithm, config.split, job.seed)
-  except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
-    if "RESOURCE_EXHAUSTED" in str(error):
-      raise
-    # The message may hold addresses; the kind is the same on every run.
-    reason = f"cannot be run at the size of training: {type(error).__name__}"
-    outcome = trial.Outcome(reason, {}, {})
+  outcome = faults.judged(
+      lambda: laboratory.run(algorithm, config.split, job.seed)
+  )
   return Result(outcome, started, records.now())
 
 

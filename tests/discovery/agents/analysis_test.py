@@ -6,9 +6,11 @@ import pathlib
 
 import pytest
 
-from poise_jax.discovery import reflection
+from poise_jax.discovery import reflection, yardstick
 from poise_jax.discovery.agents import analysis
 from poise_jax.discovery.evidence import pairing
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
 
 _PATH = pathlib.Path(__file__).parents[1] / "llm" / "gemini.py"
 _SPEC = importlib.util.spec_from_file_location("gemini", _PATH)
@@ -31,7 +33,7 @@ def evidence(make):
   return root, child
 
 
-def _reflect(evidence, **reply):
+def _reflect(evidence, yardstick=yardstick.OVERALL, prefer="", **reply):
   root, child = evidence
   prompts = []
   said = gemini.ANALYSIS | reply
@@ -48,6 +50,8 @@ def _reflect(evidence, **reply):
       label="001",
       rationale="it clips",
       findings=[{"level": "advisory", "rule": "r", "message": "look here"}],
+      prefer=prefer,
+      yardstick=yardstick,
   )
   json.dumps(data)
   return text, data, prompts
@@ -105,3 +109,35 @@ def test_a_root_is_its_own_reference(evidence):
   agents = gemini.Agents()
   text, data = analysis.reflect(agents.ask, root, None, root, label="0")
   assert data["suggestion"] == "keep" and "is the root" in text
+
+
+def test_every_run_is_told_with_its_budget(evidence, make):
+  root, child = evidence
+  smoke = make.evaluation(1, 0, 0.0, budget="smoke", metrics={})
+  far = make.evaluation(1, 1, 20.5, budget="quarter")
+  far.curve["kl"] = [0.1, 5.0, 5.0, 5.0]
+  child.evaluations[:0] = [smoke, far]
+  _, _, (prompt,) = _reflect((root, child), prefer="quick")
+  for said in (
+      "smoke budget, seed 0: trained; this budget scores nothing",
+      "quarter budget, seed 1: broke down: KL of 5 nats a token, above 3",
+      "quick budget, seed 3: Overall 47.00",
+      # The course is that of the budget that is meant.
+      "reward over training (quick budget, seed 0): 0.1 0.2",
+  ):
+    assert said in prompt.text
+  assert "what is wanted" not in prompt.text
+
+
+def test_what_is_wanted_is_told_and_decides(evidence, make):
+  """Evaluations differ in length by seed alone: nothing was gained."""
+  objective = objectives.Objective((objectives.Term("response_length", "min"),))
+  worth = worths.Worth(
+      objective, {"overall": 41.5, "response_length": 11.5}, {}
+  )
+  candidates = [make.candidate(index, "x") for index in (0, 1)]
+  wanted = yardstick.Yardstick(worth, {c.id: c for c in candidates})
+  _, data, (prompt,) = _reflect(evidence, yardstick=wanted)
+  assert data["suggestion"] == "undecided"
+  assert "lower response_length (weight 1)" in prompt.text
+  assert "Objective against grpo: +0.00" in prompt.text

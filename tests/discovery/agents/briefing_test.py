@@ -6,7 +6,6 @@ from poise_jax.algorithms import catalog
 from poise_jax.discovery import admission, planting
 from poise_jax.discovery.agents import briefing
 from poise_jax.discovery.agents import context as context_lib
-from poise_jax.discovery.objectives import objective as objectives
 
 
 @pytest.fixture
@@ -105,14 +104,50 @@ def test_a_sibling_is_not_to_be_repeated_and_the_root_has_no_parent(campaign):
   assert context.parent.versus_parent == context.parent.versus_root == {}
 
 
-def test_an_objective_in_words():
-  assert briefing.wanted(objectives.DEFAULT) == ""
-  told = briefing.wanted(
-      objectives.Objective(
-          (objectives.Term("response_length", "min", 2.0),),
-          (objectives.Constraint("overall", ">=", 0.98, True),),
-          ("kl_penalty",),
-      )
+def test_why_somebody_got_no_further_is_told(campaign, make):
+  root, *_ = campaign.candidates
+  for index, name in enumerate(("rloo", "dr_grpo"), 4):
+    child = campaign.admit(
+        index,
+        admission.Draft(
+            name, "generated", 1, (root.id,), catalog.source(name), {}, ""
+        ),
+    )
+    assert child.accepted, child.findings
+  broke, slow = campaign.candidates[-2:]
+
+  def measure(which, seed, overall, budget, **changes):
+    run = make.evaluation(
+        which.index,
+        seed,
+        overall,
+        budget=budget,
+        candidate_id=which.id,
+        key={"base": changes.pop("base", campaign.laboratory.base_sha256)},
+        **changes,
+    )
+    campaign.archive.add_evaluation(run)
+
+  nan = {"outcome": "diverged", "metrics": {}}
+  measure(broke, 0, 0.0, "smoke", reason="non-finite loss", **nan)
+  measure(root, 0, 20.0, "quarter")
+  measure(slow, 0, 8.5, "quarter")
+  # Of another base policy, or sealed: nobody may see that.
+  measure(slow, 3, 99.0, "standard", base="another")
+  measure(slow, 4, 99.0, "quarter", split="sealed")
+  # What did well before it broke down is not to be repeated either.
+  good = campaign.candidates[1]
+  measure(good, 7, 0.0, "tiny", reason="KL collapse", **nan)
+  task = briefing.Task(6, 2, (root.id,))
+  told = {f.name: f.why for f in briefing.context(campaign, task).forbidden}
+  assert told["rloo"] == (
+      "broke down in training at the smoke budget: non-finite loss"
   )
-  assert told.startswith("lower response_length (weight 2); keep overall >=")
-  assert told.endswith("without kl_penalty")
+  assert told["dr_grpo"] == (
+      "Overall -11.50 at the quarter budget against its parent, not measured"
+      " further"
+  )
+  assert told["good"].endswith("at the tiny budget: KL collapse")
+  assert told["bad"].startswith("Overall -10.50 [")
+  seen = briefing.evidence(campaign, slow).evaluations
+  assert [(run.budget, run.split) for run in seen] == [("quarter", "search")]

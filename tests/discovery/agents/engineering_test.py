@@ -200,6 +200,18 @@ def test_a_replay_that_lacks_an_exchange_ends_it():
     _build(["claims"], failures={"code 012 1": missing})
 
 
+def test_the_faults_are_those_of_the_source_that_is_kept():
+  rounds = tuple(
+      engineering.Round("0" * 64, (fault,), "differs", None)
+      for fault in ("kept apart", "another fault")
+  )
+  verdict = verification.Verdict(True, ())
+  own = engineering.Build(False, "s", verdict, rounds, {"chosen": 0})
+  (finding,) = own.findings
+  assert "kept apart" in finding.message
+  assert "another fault" not in finding.message
+
+
 @pytest.mark.slow
 def test_through_the_real_jail(tmp_path):
   """Hostile code, then the right one; a hostile oracle, then a right one."""

@@ -11,11 +11,19 @@ import tomllib
 import pytest
 
 from poise_jax.algorithms import catalog
-from poise_jax.discovery import admission, planting, proposing, reflecting
+from poise_jax.discovery import (
+    admission,
+    planting,
+    proposing,
+    reflecting,
+    yardstick,
+)
 from poise_jax.discovery.agents import briefing, scientists
 from poise_jax.discovery.evidence import shrinkage
 from poise_jax.discovery.llm import exchange
 from poise_jax.discovery.llm import options as options_lib
+from poise_jax.discovery.objectives import objective as objectives
+from poise_jax.discovery.objectives import worth as worths
 
 _PATH = pathlib.Path(__file__).parents[1] / "llm" / "gemini.py"
 _SPEC = importlib.util.spec_from_file_location("gemini", _PATH)
@@ -267,7 +275,9 @@ def test_the_script_of_the_demonstration(
       assert child.accepted, child.findings
       assert child.mechanisms["engineering"]["standing"] == "agrees"
       _measure(make, campaign, child, 42.0)
-      text, _ = asked.reflect(campaign, child, shrinkage.Noise(2.5), _refuse)
+      text, _ = asked.reflect(
+          campaign, child, shrinkage.Noise(2.5), yardstick.OVERALL, _refuse
+      )
       assert "A model's reading" in text
     rounds = child.mechanisms["engineering"]["rounds"]
     assert [r["standing"] for r in rounds] == [None, "agrees"]
@@ -290,3 +300,70 @@ def test_by_rule_nothing_is_asked(rooted, round_of):
   children = round_of(campaign, scientists.OFFLINE)
   assert all("genome" in child.mechanisms for child in children)
   assert not scientists.offline().bill()
+
+
+def test_a_break_down_on_a_cheap_rung_is_told(rooted, make):
+  """Nothing was measured at the budget of the search, and still it is known."""
+  campaign = rooted("broken")
+  root = campaign.candidates[0]
+  child = campaign.admit(
+      1,
+      admission.Draft(
+          "x", "generated", 1, (root.id,), catalog.source("gspo"), {}, ""
+      ),
+  )
+  assert child.accepted, child.findings
+  for budget, split, base in (
+      ("smoke", "search", campaign.laboratory.base_sha256),
+      ("sealing", "sealed", campaign.laboratory.base_sha256),
+      ("elsewhere", "search", "another"),
+  ):
+    campaign.archive.add_evaluation(
+        make.evaluation(
+            1,
+            0,
+            0.0,
+            budget=budget,
+            split=split,
+            candidate_id=child.id,
+            key={"base": base},
+            outcome="diverged",
+            reason="non-finite loss at step 1",
+            metrics={},
+            curve={},
+        )
+    )
+  prompts, model = [], _model()
+
+  def ask(prompt, schema):
+    prompts.append(prompt.text)
+    return model.ask(prompt, schema)
+
+  asked = scientists.aided(ask, [])
+  text, data = asked.reflect(
+      campaign, child, shrinkage.Noise(2.5), yardstick.OVERALL, _refuse
+  )
+  (told,) = prompts
+  assert "smoke budget, seed 0: broke down: non-finite loss at step 1" in told
+  assert "sealing" not in told and "elsewhere" not in told
+  assert data["suggestion"] == "drop"
+  assert data["diverged"] == ["non-finite loss at step 1"]
+  assert "1 of 1 run diverged: non-finite loss at step 1 (smoke budget)" in text
+
+
+def test_what_is_banned_is_refused_although_the_gate_lets_it_through(rooted):
+  campaign = rooted("banned")
+  objective = objectives.Objective(bans=("scale",))  # in the tags of the idea
+  task = briefing.Task(
+      1,
+      1,
+      (campaign.candidates[0].id,),
+      worths.Worth(objective, {"overall": 40.0}, {}),
+  )
+  asked = scientists.aided(_model().ask, [])
+  draft = asked.propose(campaign, task, _refuse)
+  child = campaign.admit(1, draft)
+  assert not child.accepted and child.artifact is None
+  (finding,) = [f for f in child.findings if f["level"] == "contract"]
+  assert finding["rule"] == "banned"
+  assert "scale (it says: scale)" in finding["message"]

@@ -18,6 +18,7 @@ def split(text):
         ("accuracy up, length down", ["accuracy up", "length down"]),
         ("raise accuracy in 2 hours", ["raise accuracy in", "2 hours"]),
         ("please; please", []),
+        ("if KL falls, raise accuracy", ["if KL falls", "raise accuracy"]),
     ],
 )  # fmt: skip
 def test_where_clauses_end(text, expected):

@@ -22,6 +22,12 @@ K = lexicon.Kind
         ("faster training too", "too", K.FILLER, None),
         ("too long", "too", K.TOO, None),
         ("sacrifice accuracy for brevity", "brevity", K.FILLER, None),
+        ("prefer accuracy to brevity", "to", K.IMPORTANT, 2.0),
+        ("prefer to shorten answers", "to", K.TO, None),
+        ("prefer accuracy; cut length to 3", "to", K.TO, None),
+        ("maximum length 300", "maximum", K.COMPARE, "<="),
+        ("minimal accuracy of 60%", "minimal", K.COMPARE, ">="),
+        ("maximum accuracy", "maximum", K.CHANGE, 1),
     ],
 )
 def test_words_by_their_neighbours(text, word, kind, value):

@@ -1,4 +1,8 @@
-from poise_jax.discovery.directives import function_words, lexicon
+from poise_jax.discovery.directives import (
+    function_words,
+    lexicon,
+    unmeasured,
+)
 
 K = lexicon.Kind
 
@@ -20,6 +24,7 @@ def test_opposites_do_not_share_a_word():
 def test_every_kind_of_word_is_known():
   kinds = {lexeme.kind for _, lexeme in function_words.phrases()}
   kinds |= {lexeme.kind for _, lexeme in lexicon.phrases()}
+  kinds |= {lexeme.kind for _, lexeme in unmeasured.phrases()}
   assert kinds == set(K)
 
 

@@ -47,6 +47,9 @@ def test_readings(text, expected):
         ("ideally without losing accuracy", "would be dropped"),
         ("be better", "needs a metric"),
         ("accuracy may drop a little", "by how much"),
+        ("if entropy rises", "a condition"),
+        ("where accuracy is high", "a condition"),
+        ("accuracy below the root's", "more is better"),
     ],
 )
 def test_what_is_refused(text, message):

@@ -76,7 +76,7 @@ the model must not forget | heldout_perplexity<=1.02r
 keep perplexity within 3% of the root | heldout_perplexity<=1.03r
 Raise the valid rate to 95% | valid_rate>=0.95
 fewer unparsable answers | +valid_rate
-less compute | -flops
+fewer flops of the loss | -flops
 use fewer tokens in total | -tokens
 at most 20% more flops | flops<=1.2r
 Do not use length penalties | !length
@@ -103,6 +103,15 @@ without losing accuracy or entropy, shorten the answers | -response_length overa
 prioritise accuracy over length | +overall*2 -response_length
 accuracy at least that of GRPO | overall>=1r
 shorten answers to 70% of the root's length | response_length<=0.7r
+error rate no more than the root's | overall>=1r
+prefer accuracy to brevity | +overall*2 -response_length
+we prefer brevity to simplicity | -response_length*2 -description_length
+raise accuracy while keeping the error rate on AMC below 30% | +overall accuracy/AMC>=0.7
+shorter answers unless accuracy falls by 2% | -response_length overall>=0.98r
+raise accuracy unless KL exceeds 0.1 | +overall kl<=0.1
+if accuracy does not fall, shorten answers | -response_length overall>=0.98r
+error rate under 20% and invalid rate below 5% | overall>=80 valid_rate>=0.95
+cut length 3x, keep 95% valid | response_length<=0.3333r valid_rate>=0.95
 """
 
 BUDGETS = [
@@ -148,6 +157,16 @@ REFUSED = [
     ("\u6700\u77ed", "character"),
     ("at most 2 bananas", "bananas"),
     ("reduce memory by 20%", "memory"),
+    ("less compute", "tokens"),
+    ("smaller model", "not measured"),
+    ("pass@8 on AIME24", "k = 32"),
+    ("if entropy rises, lower KL", "condition"),
+    ("raise entropy when KL falls", "condition"),
+    ("accuracy should not fall, but 1% is fine", "of which metric"),
+    ("accuracy should not fall, except for 1%", "exception"),
+    ("no length penalties, unless accuracy falls", "unless"),
+    ("unless accuracy falls, shorten answers", "unless"),
+    ("KL must not rise unless entropy falls", "unless"),
 ]
 
 
@@ -220,6 +239,17 @@ def test_every_clause_is_printed_back():
 def test_what_was_not_said_is_printed_too():
   lines = directives.explain(directives.parse("KL below 0.1"))
   assert lines[-1] == "(not said)    maximise overall, weight 1"
+
+
+def test_a_reading_says_what_is_measured_where_a_name_does_not():
+  lines = directives.explain(directives.parse("don't forget; fewer flops"))
+  assert lines == [
+      "don't forget  keep heldout_perplexity <= 1.02 of the root's (perplexity"
+      " of worked solutions of held-out problems of the scored sets, 1 or more;"
+      " of no other text)",
+      "fewer flops   minimise flops, weight 1 (floating-point operations of the"
+      " loss and its gradient on a small probe; not of training)",
+  ]
 
 
 def test_importance_is_applied_to_other_clauses():

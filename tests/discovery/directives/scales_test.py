@@ -29,6 +29,25 @@ def test_levels_by_hand(metric, number, unit, of_root, expected):
   assert got == (pytest.approx(expected[0]), expected[1])
 
 
+def test_complements_by_hand():
+  assert scales.complement(quantity(20.0, "%")) == quantity(80.0, "%")
+  assert scales.complement(quantity(0.2)) == quantity(80.0, "%")
+  assert scales.complement(quantity(2.5, "points")) == quantity(97.5, "%")
+  with pytest.raises(words.DirectiveError, match="between 0 and 100"):
+    scales.complement(quantity(120.0, "%"))
+  with pytest.raises(words.DirectiveError, match="measured in %"):
+    scales.complement(quantity(3.0, "tokens"))
+
+
+def test_units_are_those_of_what_is_recorded():
+  assert scales.dimension("description_length") == "bits"
+  assert scales.dimension("heldout_perplexity") is None
+  said = quantity(3e4, "operations")
+  assert scales.level("flops", said, False) == (3e4, False)
+  with pytest.raises(words.DirectiveError, match="measured in bits"):
+    scales.level("description_length", said, False)
+
+
 def test_bits_of_entropy_are_nats():
   bound, relative = scales.level("entropy", quantity(1.0, "bits"), False)
   assert bound == pytest.approx(math.log(2)) and not relative

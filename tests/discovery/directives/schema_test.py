@@ -117,6 +117,7 @@ def test_of_several_budgets_the_tightest_counts():
         (limited(bound=101, relative=False), "between 0 and 100, got 101"),
         (limited(metric="valid_rate", bound=98, relative=False), "0 and 1,"),
         (limited(metric="kl", bound=-1, relative=False), "0 and inf, got -1"),
+        (limited(metric="valid_rate", bound=1.95), "out of reach"),
         (dict(constraints=[LIMIT | {"bound": 1.5},
                            LIMIT | {"op": "<=", "bound": 1.2}]),
          "possible together"),
@@ -177,3 +178,5 @@ def test_a_model_is_told_what_there_is():
   for name in objectives.NAMES:
     assert f"\n- {name}: " in told
   assert all(name in told for name in bans_lib.names())
+  assert "worked solutions of held-out problems" in told
+  assert "bits of the loss's canonical text" in told

@@ -45,3 +45,10 @@ def test_weights_in_front_are_of_the_whole_list():
   assert second.all(K.WEIGHT) == [2.0]
   _, second = split("accuracy first, then brevity")
   assert second.all(K.WEIGHT) == []
+
+
+def test_a_number_alone_has_no_subject():
+  _, second = split("accuracy must not fall, but 1% is fine")
+  assert not second.has(K.METRIC)
+  _, second = split("accuracy must not fall, and be at least 60%")
+  assert second.has(K.METRIC)

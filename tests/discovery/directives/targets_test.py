@@ -25,6 +25,11 @@ def of(text):
         ("better on AIME25", "pass_at_k/AIME25", 1),
         ("fewer errors", "overall", 1),
         ("an algorithm for shorter answers", "response_length", -1),
+        ("the model's answers shorter", "response_length", -1),
+        ("a less verbose model", "response_length", -1),
+        ("a smaller loss function", "description_length", -1),
+        ("smaller KL", "kl", -1),
+        ("a more accurate model on all problems", "overall", 1),
     ],
 )
 def test_what_moves_which_way(text, metric, move):
@@ -40,6 +45,17 @@ def test_what_moves_which_way(text, metric, move):
         ("faster answers", "not measured"),
         ("lower entropy on AMC", "leave the set out"),
         ("shorter answers on AMC", "leave the set"),
+        ("smaller model", "the size of a policy is not measured"),
+        ("smaller policy", "the size of a policy is not measured"),
+        ("a compact model", "the size of a policy is not measured"),
+        ("shorter model", "the length of a policy is not measured"),
+        ("tiny networks", "the size of a policy is not measured"),
+        ("keep the model small", "the size of a policy is not measured"),
+        ("simpler model", "the simplicity of a policy is not measured"),
+        ("shorter search", "the length of a campaign is not measured"),
+        ("make it smaller", "size as such is not measured"),
+        ("shorter wrong answers", "something else at once"),
+        ("accuracy for long answers", "something else at once"),
     ],
 )
 def test_what_is_refused(text, message):

@@ -47,6 +47,8 @@ def test_spelling_is_mended_and_told():
         ("\u6700\u77ed", "character"),
         ("1e999 tokens", "1e999"),
         ("cheaper", "perhaps you mean flops"),
+        ("pass@8 on AIME24", "pass@8 is not measured: .* k = 32"),
+        ("pass at 64", "pass@64 is not measured"),
     ],
 )
 def test_what_is_refused(text, message):

@@ -15,11 +15,11 @@ from poise_jax.tasks import arithmetic
 def test_trials_are_counted_by_hand():
   plan = explanation.Plan()
   # Tuning: 2 arms of 5 settings with 2 seeds, 5 groups of 4 fresh seeds.
-  # Hard: the usual and 6 other conditions, for two with 3 seeds.
-  assert plan.conditions == 6
-  assert plan.trials == 72 + (20 + 20) + 42
-  assert dataclasses.replace(plan, ablation_trials=0).trials == 82
-  assert dataclasses.replace(plan, settings=0).trials == 72 + 42
+  # Hard: the usual and 8 other conditions, for two with 3 seeds.
+  assert plan.conditions == 8
+  assert plan.trials == 72 + (20 + 20) + 54
+  assert dataclasses.replace(plan, ablation_trials=0).trials == 94
+  assert dataclasses.replace(plan, settings=0).trials == 72 + 54
   assert dataclasses.replace(plan, hard_seeds=0).trials == 72 + 40
 
 

@@ -81,6 +81,14 @@ def test_who_breaks_down_is_not_better():
   assert found.reason == "a run broke down: KL collapse"
 
 
+def test_a_root_that_breaks_down_is_nothing_to_compare_with():
+  found = confirmation.judge(
+      PROTOCOL, CLEAR, level=0.05, root_breakdown="non-finite loss"
+  )
+  assert found.verdict is Verdict.NOT_CONFIRMED
+  assert found.reason == "a run of the root broke down: non-finite loss"
+
+
 def test_a_twin_is_never_better():
   found = confirmation.judge(PROTOCOL, [0.0] * 12, level=0.05)
   assert found.verdict is Verdict.NOT_CONFIRMED

@@ -8,24 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from poise_jax.discovery.evidence import (
-    confirmation,
-    rehearsal,
-    shrinkage,
-    spending,
-)
-from poise_jax.discovery.evidence import race as race_lib
+from poise_jax.discovery import search_config
+from poise_jax.discovery.evidence import rehearsal
 
-ALPHA, SHARES = 0.05, spending.weights(2)
-RULES = race_lib.Rules(
-    rungs=(
-        race_lib.Rung("smoke", "smoke", 1, None, 0.1),
-        race_lib.Rung("quarter", "quarter", 1, 6.0, 0.25),
-        race_lib.Rung("full", "quick", 1, 0.0, 1.0),
-    ),
-    noise=shrinkage.Noise(1.0, 0.14),
-)
-PROTOCOL = confirmation.Protocol("confirm", "embedded", worthwhile=0.75)
+# The defaults, with a score's sd for a point.
+CONFIG = search_config.SearchConfig(noise_sd=1.0)
+ALPHA, RULES = CONFIG.alpha, CONFIG.race
+PROTOCOL = CONFIG.confirmations.protocol
+SHARES = CONFIG.confirmations.shares
 COUNT = 64
 
 

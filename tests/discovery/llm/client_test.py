@@ -283,6 +283,21 @@ def test_endpoints_that_are_refused(changes, words):
     client.Endpoint(**changes)
 
 
+def test_a_server_that_the_environment_names_is_checked_too(monkeypatch):
+  with gemini.Server(lambda *_: gemini.ok("{}")).running() as server:
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.url)
+    with client.connected(client.Endpoint()) as send:
+      send(REQUEST)
+    assert len(server.requests) == 1
+  monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://example.org")
+  with (
+      pytest.raises(ValueError, match="must start with https"),
+      client.connected(client.Endpoint()),
+  ):
+    pass
+  assert os.environ["GEMINI_API_KEY"] == KEY
+
+
 def test_children_of_the_jail_get_no_key():
   assert not any("KEY" in n or "GOOGLE" in n for n in child_lib._ENVIRONMENT)
 

@@ -27,14 +27,22 @@ def _runs(make, *values):
 
 
 def test_metrics_are_those_of_run_and_loss(make):
-  candidate = make.candidate(0, "a", intrinsic={"operations": 7, "flops": None})
+  described = {"operations": 7, "bits": 3400, "flops": None}
+  candidate = make.candidate(0, "a", intrinsic=described)
   (run,) = _runs(make, (40.0, 20.0))
   assert worths.of_run(candidate, run) == {
       "overall": 40.0,
       "response_length": 20.0,
       "tokens": 15.0,
-      "description_length": 7.0,
+      "description_length": 3400.0,
   }
+
+
+def test_the_length_of_a_description_is_what_its_unit_says(make):
+  # An archive of what had no canonical text: its operations are no bits.
+  candidate = make.candidate(0, "a", intrinsic={"operations": 31})
+  (run,) = _runs(make, (40.0, 20.0))
+  assert "description_length" not in worths.of_run(candidate, run)
 
 
 def test_a_shorter_answer_counts_only_if_nothing_is_lost(make):
@@ -88,7 +96,7 @@ def test_limits_are_relative_to_the_root_where_the_runs_were_made(make):
 def test_what_is_recorded_is_known_before_any_run(make, laboratory):
   split = arithmetic.Split.SEARCH
   outcome = laboratory.run(catalog.make("grpo"), split, 0)
-  candidate = make.candidate(0, "a", intrinsic={"operations": 7, "flops": 9.0})
+  candidate = make.candidate(0, "a", intrinsic={"bits": 7, "flops": 9.0})
   run = make.evaluation(
       0, 0, 50.0, metrics=outcome.metrics, curve=outcome.curve
   )
