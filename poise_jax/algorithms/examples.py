@@ -25,7 +25,7 @@ TOKEN_FIELDS = (
 # Slots of a batch in which rows have been moved.
 WIDTH = 9
 
-# Completions of a group, unless another number is asked for; at least 3.
+# Completions of a group, unless another number is asked for; at least 2.
 GROUP_SIZE = 7
 
 _P, _T = 4, 6
@@ -66,7 +66,7 @@ def edges(group_size: int = GROUP_SIZE) -> dict[str, Fields]:
   first = none.copy()
   first[:, 0] = 1.0
   one_empty = lengths.copy()
-  one_empty[0, 1] = one_empty[2, 2] = 0
+  one_empty[0, 1] = one_empty[2, min(2, group_size - 1)] = 0
   return {
       "all fail": _fields(none, ones, lengths),
       "all pass": _fields(ones, ones, lengths),
@@ -233,9 +233,10 @@ def _kinds(group_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Gives correct, valid and lengths: mixed, failed, solved, mostly invalid."""
   correct = np.zeros((_P, group_size), np.float32)
   correct[0] = _succeeds(group_size)
-  correct[2] = correct[3, 2] = 1.0
+  third = min(2, group_size - 1)
+  correct[2] = correct[3, third] = 1.0
   valid = np.ones_like(correct)
-  valid[0, 6:] = valid[1, 2] = valid[3, 4:] = 0.0
+  valid[0, 6:] = valid[1, third] = valid[3, 4:] = 0.0
   lengths = 1 + (3 * np.arange(_P)[:, None] + 2 * np.arange(group_size)) % _T
   return correct, valid, lengths
 

@@ -85,18 +85,22 @@ class _Keeper:
   def wait_until_ready(self) -> None:
     """Waits until it has imported what it needs."""
     if not self._ready:
-      if self._read(_START_SECONDS) != {"ready": True}:
+      try:
+        self._ready = self._read(_START_SECONDS) == {"ready": True}
+      except (BrokenPipeError, TimeoutError):
+        pass
+      if not self._ready:
         raise RuntimeError(
             "a grading process does not start; run `python -c 'import"
             " poise_jax.tasks.grading_worker'` to see why"
         )
-      self._ready = True
 
   def ask(self, gold: str, answer: str, seconds: float) -> bool | None:
     """Whether the two mean the same; None if it took too long.
 
     Raises:
       BrokenPipeError: if the process is gone.
+      TimeoutError: if it does not answer.
     """
     self.wait_until_ready()
     wall = PATIENCE * seconds
@@ -109,10 +113,7 @@ class _Keeper:
     line = json.dumps(request).encode() + b"\n"
     while line:
       line = line[self._process.stdin.write(line) :]
-    reply = self._read(wall + _MARGIN_SECONDS)
-    if reply is None:
-      raise BrokenPipeError("no reply from a grading process")
-    return reply["same"]
+    return self._read(wall + _MARGIN_SECONDS)["same"]
 
   def close(self) -> None:
     """Ends it and its inmate, and reaps it."""
@@ -124,8 +125,8 @@ class _Keeper:
     self._process.stdin.close()
     self._process.stdout.close()
 
-  def _read(self, seconds: float) -> dict[str, Any] | None:
-    """One line; None if it does not come."""
+  def _read(self, seconds: float) -> dict[str, Any]:
+    """One line; raises as `ask` if it does not come."""
     pipe = self._process.stdout.fileno()
     poller = select.poll()
     poller.register(pipe, select.POLLIN)
@@ -133,10 +134,10 @@ class _Keeper:
     while b"\n" not in self._rest:
       left = end - time.monotonic()
       if left <= 0 or not poller.poll(1e3 * left):
-        return None
+        raise TimeoutError("no reply from a grading process")
       part = os.read(pipe, 1 << 16)
       if not part:
-        return None
+        raise BrokenPipeError("a grading process is gone")
       self._rest += part
     line, _, self._rest = self._rest.partition(b"\n")
     return json.loads(line)
@@ -228,19 +229,22 @@ class GradingPool:
       keeper.close()
 
   def _ask(self, gold: str, answer: str, seconds: float) -> bool | None:
-    """Asks an idle process; one that is gone counts as a time-out."""
+    """Asks an idle process; one that is gone is replaced, and asked again."""
     keeper = self._idle.get()
     try:
-      keeper = keeper or self._start()
-      keeper.wait_until_ready()
-      try:
-        return keeper.ask(gold, answer, seconds)
-      except (BrokenPipeError, OSError, ValueError):
-        if self._closed:
-          raise RuntimeError("the pool was closed while it graded") from None
-        self._drop(keeper)
-        keeper = None
-        return None
+      for _ in range(2):
+        keeper = keeper or self._start()
+        try:
+          keeper.wait_until_ready()
+          return keeper.ask(gold, answer, seconds)
+        except (OSError, ValueError) as error:
+          if self._closed:
+            raise RuntimeError("the pool was closed while it graded") from None
+          self._drop(keeper)
+          keeper = None
+          if isinstance(error, TimeoutError):
+            return None
+      return None
     except BaseException:
       # Whatever interrupts leaves a reply on its way: nobody may read it.
       if keeper is not None:

@@ -65,7 +65,6 @@ def _reply(out: int, message: dict[str, Any]) -> None:
 
 def _bound_itself() -> None:
   """Makes the inmate end with its keeper, and within its memory."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends it
   if sys.platform == "linux":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -147,7 +146,10 @@ def _await(inmate: _Inmate, seconds: float) -> bytes | None:
 
 def main() -> None:
   """The keeper: reads requests until there are no more."""
+  # What ends a job is for the caller, who may still want verdicts; the inmate
+  # ignores them too.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
   warnings.simplefilter("ignore")
   for gold, answer in _WARM_UP:
     judge(gold, answer)

@@ -23,6 +23,14 @@ def test_plain_grpo_reads_the_old_policy_alone(field):
   assert dependence.depends_on(grpo, field) is (field == "old_logprobs")
 
 
+@pytest.mark.parametrize("group_size", [2, 3, 8])
+def test_small_groups_tell_as_much(group_size):
+  for coefficient, expected in ((0.0, False), (0.1, True)):
+    grpo = catalog.make("grpo", kl_coef=coefficient)
+    found = dependence.depends_on(grpo, "ref_logprobs", group_size)
+    assert found is expected
+
+
 def test_a_gradient_alone_counts():
   # Its value is 0 whatever the reference says, its gradient is not.
   def loss(hparams, state, batch):

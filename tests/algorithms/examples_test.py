@@ -25,7 +25,7 @@ def everything(group_size):
   }
 
 
-@pytest.mark.parametrize("group_size", [3, 7, 8])
+@pytest.mark.parametrize("group_size", [2, 3, 7, 8])
 def test_all_batches_are_well_formed(group_size):
   for name, fields in everything(group_size).items():
     batch = types.RolloutBatch(**jax.tree.map(jax.numpy.asarray, fields))

@@ -1,5 +1,6 @@
 """A Hugging Face policy trains on problems: killed, continued, exported."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -119,10 +120,15 @@ def test_a_run_learns_from_graded_text(whole, small_policy):
 
 def test_the_policy_goes_with_its_tokenizer_and_settings(whole, small_policy):
   policy = whole[0] / "policy"
-  for name in (
-      *("tokenizer.json", "tokenizer_config.json", "generation_config.json"),
-  ):
+  for name in ("tokenizer.json", "tokenizer_config.json"):
     assert (policy / name).read_bytes() == (small_policy / name).read_bytes()
+  told, before = (
+      json.loads((folder / "generation_config.json").read_text())
+      for folder in (policy, small_policy)
+  )
+  # What ended completions is written down; the rest is that of the base.
+  ended = json.loads((policy / "config.json").read_text())["eos_token_id"]
+  assert told == before | {"eos_token_id": ended}
 
 
 @pytest.mark.slow

@@ -96,8 +96,18 @@ def test_a_killed_process_is_replaced():
         keepers = psutil.Process(pid).parent().pid == os.getpid()
         if keepers and pid in {k._process.pid for k in pool._alive}:
           os.kill(pid, signal.SIGKILL)
-    assert pool.same_many(["a+c"], ["c+a"]) == [None]
     assert pool.same_many(["a+c"], ["c+a"]) == [True]
+    assert pool.timeouts == 0
+
+
+def test_what_ends_a_job_changes_no_verdict():
+  with GradingPool(workers=1, seconds=5.0) as pool:
+    assert pool.same_many(["a+b"], ["b+a"]) == [True]
+    (keeper,) = pool._alive
+    # To all processes, as schedulers and systemd do.
+    os.killpg(keeper._process.pid, signal.SIGTERM)
+    assert pool.same_many(["a+c"], ["c+a"]) == [True]
+    assert pool._alive == {keeper} and pool.timeouts == 0
 
 
 def test_nothing_is_left_after_close():
@@ -114,7 +124,9 @@ def test_nothing_is_left_after_close():
 
 
 SCRIPT = textwrap.dedent("""
-    import sys
+    import signal
+    # Else it is ignored where whoever started it ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from poise_jax.tasks import grading_pool
     with grading_pool.GradingPool(workers=2, seconds=60.0) as pool:
       pool.same_many(["x^2", "y^2"], ["x*x+1", "y*y+1"])

@@ -86,8 +86,9 @@ def whole(train, base, tmp_path_factory):
 
 
 def _values(workdir):
+  clocks = ("time", "perf", "step_time")
   return [
-      {k: v for k, v in r.values.items() if not k.startswith(("time", "perf"))}
+      {k: v for k, v in r.values.items() if not k.startswith(clocks)}
       for r in sinks.read_jsonl(workdir / "metrics.jsonl")
   ]
 
