@@ -221,6 +221,10 @@ def check_side(
     stored = summary.read_all(place, names)
     first = {n: restricted(result, limit) for n, result in stored.items()}
     return manifest_check.stored(expected, side, first)
+  part = f"checkpoint {side.upper()}"
+  if not scored:
+    why = "not compared, as the problems of no set can be read"
+    return manifest_check.Finding(part, (why,))
   headers = {}
   try:
     for name in scored:
@@ -229,7 +233,7 @@ def check_side(
         policy = running.describe(running.directory_of(place), settings)
       headers[name] = running.prepare(scored[name], policy, settings).header
   except (OSError, ValueError) as e:
-    return manifest_check.Finding(f"checkpoint {side.upper()}", (str(e),))
+    return manifest_check.Finding(part, (str(e),))
   return manifest_check.policy(expected, side, headers)
 
 

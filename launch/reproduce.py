@@ -180,7 +180,7 @@ def reproduce(archive: store.Archive) -> int:
   """Runs it and prints what came of it; returns the exit status."""
   campaign, candidates, candidate = find(archive, _CANDIDATE.value)
   if candidate.artifact is None:
-    reason = candidate.findings[-1]["message"] if candidate.findings else ""
+    reason = candidate.findings[0]["message"] if candidate.findings else ""
     raise flags.Error(f"{candidate.id} was never trained: {reason}")
   runs = [
       run

@@ -17,6 +17,7 @@ from poise_jax.discovery.trials import budgets
 from poise_jax.evaluation import suite
 from poise_jax.tasks import arithmetic, embedded
 from poise_jax.training import config as config_lib
+from poise_jax.training import policy_engine
 
 _REQUIRE_JAIL = flags.DEFINE_bool(
     "require_jail",
@@ -182,7 +183,7 @@ def _config(
   )
   with experiment.naming(f"--sweep: {made.name}"):
     embedded.named(task)
-    cell.algorithm_of(made)
+    policy_engine.check_algorithm(cell.algorithm_of(made), told.training)
   return made
 
 

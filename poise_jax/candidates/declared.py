@@ -168,10 +168,12 @@ def _zero_sum(subject: Subject) -> str:
 
 
 def _reward_shift_invariant(subject: Subject) -> str:
-  """Adding a number to all rewards changes nothing, whichever it reads."""
+  """Adding a number to all rewards changes nothing.
+
+  `correct` says yes or no, and stays what it is.
+  """
   shifted = lambda b: {
       "rewards": b.rewards + _SHIFT,
-      "correct": b.correct + _SHIFT,
       "reward_components": b.reward_components.at[..., 0].add(_SHIFT),
   }
   return _unchanged(subject, shifted, f"rewards + {_SHIFT}")
@@ -181,7 +183,6 @@ def _reward_scale_invariant(subject: Subject) -> str:
   """Multiplying all rewards by a number changes nothing."""
   scaled = lambda b: {
       "rewards": b.rewards * _SCALE,
-      "correct": b.correct * _SCALE,
       "reward_components": b.reward_components * _SCALE,
   }
   return _unchanged(subject, scaled, f"rewards * {_SCALE}")

@@ -8,6 +8,7 @@ that tracing makes. `jax.export` has been seen to need no other ones once it has
 traced something.
 """
 
+import contextlib
 import ctypes
 import errno
 import math
@@ -80,9 +81,16 @@ def lock(bounds: limits.Limits) -> bool:
   limit_resources(bounds)
   # Nothing that is executed gets them back.
   _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-  alone = _become_nobody(capable)
-  _limit_threads(threads + _OWN_THREADS if alone else tasks + _MORE_TASKS)
-  _drop_capabilities()
+  if _become_nobody(capable):
+    # jax and XLA start some for each core when they first need them.
+    _limit_threads(threads + _OWN_THREADS + 2 * (os.cpu_count() or 1))
+  elif rules is None:
+    # Of a user that others share they cannot be told from those of others;
+    # where there is a filter, that forbids processes.
+    _limit_threads(tasks + _MORE_TASKS)
+  # An outer sandbox may have taken the call away, and with it what it is for.
+  with contextlib.suppress(OSError):
+    _drop_capabilities()
   if rules is not None:
     try:
       rules.load()
@@ -188,7 +196,9 @@ def _system_call_rules() -> Any:
   rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
   rules.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
   # Calls by the numbers of another architecture are not told by this list.
-  rules.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
+  # Kernels before 4.14 can end the thread alone, which is the default.
+  with contextlib.suppress(OSError):
+    rules.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
   for name in " ".join(_ALLOWED_CALLS).split():
     # A few do not exist on every machine, e.g. `time` on arm64.
     if pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) >= 0:

@@ -6,7 +6,6 @@ gradient, functions inlined, all shapes known.
 """
 
 from collections.abc import Mapping
-import re
 
 import jax
 from jax.extend import mlir as refinement
@@ -20,10 +19,6 @@ from poise_jax.candidates import artifact, contract, findings
 # Of a large run, and of one with short completions.
 LARGE: Mapping[str, int] = {"P": 64, "G": 16, "T": 1024, "K": 4}
 SHORT: Mapping[str, int] = {**LARGE, "T": 96}
-
-_TYPE = re.compile(r"tensor<[^<>]*>")
-_NAME = re.compile(r"%c\w*")
-_CONSTANT = re.compile(r"^ *(%c\w*) = stablehlo.constant (.*) : .*\n", re.M)
 
 
 def fixed(
@@ -75,15 +70,3 @@ def program(
     )
     with mlir.make_ir_context():
       return str(ir.Module.parse(refined))
-
-
-def differ(one: str, other: str) -> bool:
-  """Whether two programs differ in more than the shapes of arrays."""
-  return _shapeless(one) != _shapeless(other)
-
-
-def _shapeless(program: str) -> str:
-  """Leaves out types, and names of constants in favour of their values."""
-  constants = dict(_CONSTANT.findall(program))
-  rest = _TYPE.sub("", _CONSTANT.sub("", program))
-  return _NAME.sub(lambda name: constants.get(name[0], name[0]), rest)

@@ -77,14 +77,22 @@ _WRITING = {"dynamic_update_slice": 1, "scatter": -1}
 
 # Beyond, an integer counts as unknown.
 MAX_DEPTH = 16
+
+
+def _quotient(one: int, other: int) -> int:
+  """Rounded towards 0, as StableHLO has it."""
+  size = abs(one) // abs(other)
+  return size if (one < 0) == (other < 0) else -size
+
+
 _EVALUATED: dict[str, Callable[..., int]] = {
     "add": operator.add,
     "convert": int,
-    "divide": operator.floordiv,
+    "divide": _quotient,
     "maximum": max,
     "minimum": min,
     "multiply": operator.mul,
-    "remainder": operator.mod,
+    "remainder": lambda a, b: a - b * _quotient(a, b),
     "reshape": int,
     "subtract": operator.sub,
 }

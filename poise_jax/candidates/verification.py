@@ -30,7 +30,7 @@ class Verdict:
 
   Attributes:
     ok: whether it may be trained.
-    findings: what was found; none of level contract if `ok`.
+    findings: what was found; none of level contract if `ok`, else those first.
     artifact: the exported program, None unless `ok`.
     artifact_sha256: its hash, None unless `ok`.
     hparams: the constants that the source declares, empty unless `ok`.
@@ -160,7 +160,13 @@ def _judge(
     known: known_lib.Library | None,
 ) -> Verdict:
   """The verdict on a loss that was traced and examined."""
-  found = examined.findings + traced.findings
+  # What refuses it comes first, for whoever tells but one.
+  found = tuple(
+      sorted(
+          examined.findings + traced.findings,
+          key=lambda finding: finding.level != "contract",
+      )
+  )
   if any(f.level == "contract" for f in found):
     return Verdict(False, found)
   return Verdict(

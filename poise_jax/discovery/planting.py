@@ -28,7 +28,7 @@ def plant(
   for candidate in planted:
     if not candidate.accepted:
       raise ValueError(
-          f"{candidate.name} was refused: {candidate.findings[-1]['message']}"
+          f"{candidate.name} was refused: {candidate.findings[0]['message']}"
       )
   campaign.measure(
       [

@@ -151,7 +151,8 @@ def check_pair(
   ]:
     raise ValueError(
         f"results of {name} must come from the same problems, prompts, keys and"
-        f" code, but (A, B): {'; '.join(different)}. Evaluate one of them again"
+        f" code, but (A, B): {'; '.join(different)}. Evaluate one of them"
+        " again, or if both are graded with other code, regrade both"
     )
   wanted = min(
       limit or a.header["set"]["problems"], a.header["set"]["problems"]

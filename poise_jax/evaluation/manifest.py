@@ -64,6 +64,8 @@ def side(found: Mapping[str, results.Results]) -> dict[str, Any]:
           name: {
               "id": result.id,
               "policy": result.header["policy"],
+              # The code of the grader where it was not that of the sampling.
+              "graded": result.header.get("graded"),
               "records_sha256": provenance.digest(
                   [result.records[i] for i in sorted(result.records)]
               ),

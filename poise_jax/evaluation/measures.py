@@ -148,3 +148,8 @@ def text(found: Mapping[str, float | None], digits: int = 1) -> str:
   shown = [f"{x:.{digits}f}" for x in (mean, low, high)]
   plain = [x[1:] if float(x) == 0 and x[0] == "-" else x for x in shown]
   return "{} [{}, {}]".format(*plain)
+
+
+def metric_name(metric: str, samples: int) -> str:
+  """What the score of a set is called in tables."""
+  return f"pass@{samples}" if metric == "pass_at_k" else "greedy accuracy"

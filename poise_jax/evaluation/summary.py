@@ -196,7 +196,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
   ]
   for name, found in summary["sets"].items():
     samples = found["samples"]
-    metric = f"pass@{samples}" if samples > 1 else "greedy accuracy"
+    metric = measures.metric_name(found["metric"], samples)
     count = str(found["problems"])
     if found["problems"] < found["of"]:
       count += f" of {found['of']}"
@@ -213,11 +213,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         measures.text(found["response_words"]),
     )
     lines.append(f"| {' | '.join(cells)} |")
-  notes = [
-      "Points of 100, with 95 % intervals over problems"
-      + _seeds(summary)
-      + ": Wilson's for shares of problems solved, else BCa bootstrap."
-  ]
+  notes = [f"Points of 100, with 95 % intervals over problems{_how(summary)}."]
   if summary["overall"]:
     notes.insert(0, f"Overall {measures.text(summary['overall'], 2)}")
   if cut := [
@@ -235,9 +231,14 @@ def _answers(count: int) -> str:
   return "answer" if count == 1 else "answers"
 
 
-def _seeds(summary: Mapping[str, Any]) -> str:
+def _how(summary: Mapping[str, Any]) -> str:
   counts = {found["seeds"] for found in summary["sets"].values()}
-  return "" if counts == {1} else f" and {max(counts)} seeds (crossed)"
+  if counts == {1}:
+    return ": Wilson's for shares of problems solved, else BCa bootstrap"
+  return (
+      f" and {max(counts)} seeds (crossed): Student's, or Wilson's where all"
+      " problems end alike"
+  )
 
 
 def _importance(item: tuple[str, results.Results]) -> tuple[float, bool, str]:

@@ -122,7 +122,7 @@ def score_cells(s: comparison.SetComparison) -> tuple[str, ...]:
   gained = sum(f.gained for f in s.flips)
   return (
       s.name,
-      f"pass@{s.samples}" if s.samples > 1 else "greedy accuracy",
+      measures.metric_name(s.metric, s.samples),
       count,
       f"{100 * d.a:.1f}",
       f"{100 * d.b:.1f}",

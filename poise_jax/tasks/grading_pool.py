@@ -35,7 +35,10 @@ _START_SECONDS = 120.0
 _MARGIN_SECONDS = 5.0
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
 _BOOTSTRAP = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    "import json, signal, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    # What ends a job is for the caller, who may still want verdicts.
+    " signal.signal(signal.SIGINT, signal.SIG_IGN);"
+    " signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     " from poise_jax.tasks import grading_worker; grading_worker.main()"
 )
 

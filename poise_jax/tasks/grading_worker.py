@@ -10,8 +10,8 @@ and replies are lines of JSON on the keeper's standard input and output:
 
 null is for a request that did not end in time, or ended its inmate. `seconds`
 are of the processor's time that the inmate itself takes, which the system
-measures: on a busy machine a verdict is the same, and only comes later. `wall`
-is for what waits without computing. The first line out is {"ready": true}. The
+measures: on a busy machine a verdict comes later and is hardly ever another.
+`wall` is for what waits without computing. The first line out is {"ready": true}. The
 keeper ends when its input does.
 """
 
@@ -66,6 +66,7 @@ def _reply(out: int, message: dict[str, Any]) -> None:
 def _bound_itself() -> None:
   """Makes the inmate end with its keeper, and within its memory."""
   signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends it
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
   if sys.platform == "linux":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

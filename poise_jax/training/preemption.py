@@ -1,10 +1,11 @@
 """Stops a run between two steps, or two rounds, when it is told to end.
 
 The first SIGTERM (a machine is taken away, a job is cancelled) or SIGINT
-(Ctrl-C) asks for an end after the round of sampling or the update under way, so
-that a checkpoint can be written. A step that was left is done again by the run
-that continues. A second one kills the process at once, even inside a compilation; the
-checkpoint before is safe then, because steps are written whole or not at all.
+(Ctrl-C) asks for an end after the round of sampling, the update or the
+evaluation under way, so that a checkpoint can be written. A step that was left
+is done again by the run that continues. A second one kills the process at once,
+even inside a compilation; the checkpoint before is safe then, because steps are
+written whole or not at all.
 """
 
 from collections.abc import Iterator
@@ -43,7 +44,10 @@ class Watch:
     """
     if jax.process_count() > 1:
       mine = np.int32(self._received)
-      self._received = int(multihost_utils.process_allgather(mine).max())
+      told = int(multihost_utils.process_allgather(mine).max())
+      # A signal may have come meanwhile; it is for the next place.
+      self._received = told or self._received
+      return bool(told)
     return bool(self._received)
 
   def leave(self) -> None:

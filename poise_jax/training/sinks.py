@@ -214,7 +214,8 @@ def run_id(directory: str | os.PathLike[str]) -> str:
   """What tells the run of a directory from all others, also after a resume.
 
   Made by chance once, and kept in DIRECTORY/run_id: two directories of one name
-  are two runs, and one that is moved stays what it was.
+  are two runs, and one that is moved stays what it was. A run that was begun
+  without the file goes on under the name of its directory.
 
   Args:
     directory: of the run; made if it is not there. One process asks.
@@ -222,8 +223,11 @@ def run_id(directory: str | os.PathLike[str]) -> str:
   path = pathlib.Path(directory) / "run_id"
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
+    metrics = path.with_name("metrics.jsonl")
+    begun = metrics.exists() and metrics.stat().st_size > 0
+    made = path.parent.resolve().name if begun else secrets.token_hex(8)
     fresh = path.with_name(".run_id.partial")
-    fresh.write_text(secrets.token_hex(8) + "\n", "utf-8")
+    fresh.write_text(made + "\n", "utf-8")
     os.replace(fresh, path)
   return path.read_text("utf-8").strip()
 

@@ -109,7 +109,15 @@ def loss(hparams, state, batch):
     ("body", "findings"),
     [
         ("return value / mask.size, state, {}", [("contract", "padding")]),
-        # As often in numerator and denominator: no fault, but looked at.
+        (
+            "weights = jax.nn.softmax(\n"
+            "      jax.lax.stop_gradient(batch.entropy) * mask, axis=2\n"
+            "  )\n"
+            "  value = -jnp.sum(advantage * weights * mask * batch.logprobs)\n"
+            "  return value / jnp.maximum(mask.sum(), 1.0), state, {}",
+            [("contract", "padding")],
+        ),
+        # As often in numerator and denominator: no fault.
         (
             "return value / jnp.maximum(mask.mean(), 1e-6) / mask.size, state, {}",
             [],
@@ -120,7 +128,7 @@ def loss(hparams, state, batch):
             [("contract", "operations")],
         ),
     ],
-    ids=["size", "ratio", "pairs"],
+    ids=["size", "softmax", "ratio", "pairs"],
 )
 def test_what_shows_at_other_sizes_is_found(body, findings):
   source = f"{_WEIGHED}  {body}\n"

@@ -104,6 +104,7 @@ print("bounded")
   assert result.stdout == "bounded\n", result
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to give")
 def test_threads_are_bounded_with_the_filter_too():
   # With small stacks, memory would hold thousands.
   result = _run("""

@@ -58,9 +58,9 @@ def _run(code, *arguments):
         (
             ["--data=somewhere", "--split=sealed"],
             "with grading_pool.GradingPool(1) as pool:\n"
-            "  path, split, used = asking.sources(pool)\n"
+            "  path, split, used, own = asking.sources(pool)\n"
             "assert (str(path), split) == ('somewhere', arithmetic.Split.SEALED)\n"
-            "assert used is pool",
+            "assert used is pool and not own",
         ),
     ],
     ids=["default", "set", "stop", "no stop", "sources"],

@@ -120,7 +120,8 @@ def test_a_campaign_from_a_config_file_to_a_leaderboard(finished):
   plan, board = stdout.split("Budget tiny, search split:\n")
   assert "Minimum detectable effect" in plan
   assert "Confirmations decide after 2 seeds already" in plan
-  assert "If something holds: sealed up to 2 trials (about" in plan
+  told = "If something holds: second base up to 4 trials, sealed up to 2 trials"
+  assert told in plan
   header, *rows = board.splitlines()
   with store.Archive.open(workdir / "archive.db", create=False) as archive:
     (campaign,) = archive.campaigns()

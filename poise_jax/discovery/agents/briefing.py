@@ -375,7 +375,7 @@ def _forbidden(
   """Why not to do it again."""
   own, other = evidence(campaign, child), evidence(campaign, parent)
   if not child.accepted and child.findings:
-    why = child.findings[-1]["message"]
+    why = child.findings[0]["message"]
   elif child.generation == task.generation:
     why = "proposed in this round, not measured yet"
   elif found is not None and not any(map(sentences.fault, own.evaluations)):

@@ -88,7 +88,8 @@ def of_run(
   Those stored with it, `tokens` it was trained on, and of the loss itself
   `description_length` (bits of its canonical text, compressed) and `flops` (of
   loss and gradient on a probe). All are recomputed from what is archived, so
-  that old archives tell them in the same units. No clock is read.
+  that old archives tell them in the same units, except for absolute limits of
+  `description_length` that were stored in operations. No clock is read.
   """
   found = dict(run.metrics)
   if tokens := run.curve.get("num_tokens"):

@@ -37,17 +37,16 @@ def judged(run: Callable[[], trial.Outcome]) -> trial.Outcome:
     Exception: whatever else `run` raises but ValueError and TypeError, which
       jax raises while it traces a loss.
   """
-  try:
-    return run()
-  except (ValueError, TypeError) as error:
-    return _diverged(error)
-  except jax.errors.JaxRuntimeError as error:
-    _raise_if_of_the_machine(error)
-  try:
-    return run()
-  except jax.errors.JaxRuntimeError as error:
-    _raise_if_of_the_machine(error)
-    return _diverged(error)
+  for attempt in range(2):
+    try:
+      return run()
+    except (ValueError, TypeError) as error:
+      return _diverged(error)
+    except jax.errors.JaxRuntimeError as error:
+      _raise_if_of_the_machine(error)
+      if attempt:
+        return _diverged(error)
+  raise AssertionError("unreachable")
 
 
 def _raise_if_of_the_machine(error: jax.errors.JaxRuntimeError) -> None:
