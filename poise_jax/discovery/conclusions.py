@@ -45,16 +45,33 @@ def _of_candidate(
   """The claim about one finalist, and what else was asked of it."""
   name = first.data["name"]
   yield f"{name}: {first.data['claim']}."
+  yield from _terms(first.data)
   for decision in decisions:
     if decision.subject != first.subject:
       continue
     if decision.stage == confirming.SECOND:
       yield f"{name}: {decision.data['claim']}."
+      yield from _terms(decision.data)
     elif decision.stage == confirming.SEALED:
       if decision.data["mean"] is not None:
         yield f"{name}: {_sealed(decision.data)}."
     elif "sentences" in decision.data:
       yield from (f"{name}: {line}" for line in decision.data["sentences"])
+
+
+def _terms(data: Mapping[str, Any]) -> Iterator[str]:
+  """What an objective's points are in its metrics' own units."""
+  told = [
+      f"{metric} {found['mean']:+.3g} [{found['low']:+.3g},"
+      f" {found['high']:+.3g}] on {found['root']:.4g} of the root"
+      for metric, found in data.get("terms", {}).items()
+      if found["low"] is not None
+  ]
+  if told:
+    yield (
+        f"{data['name']}: in their own units, means and 95 % intervals of the"
+        f" same seeds: {'; '.join(told)}."
+    )
 
 
 def _sealed(data: Mapping[str, Any]) -> str:

@@ -12,9 +12,12 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from poise_jax.archive import records
 from poise_jax.discovery import campaign as campaign_lib
 from poise_jax.discovery.evidence import breakdown, confirmation
+from poise_jax.discovery.objectives import objective as objectives
 from poise_jax.discovery.objectives import worth as worths
 from poise_jax.discovery.trials import trial
 from poise_jax.evaluation import statistics
@@ -22,6 +25,9 @@ from poise_jax.tasks import arithmetic
 
 # Stages of the decisions that are stored, by candidate.
 FIRST, SECOND, SEALED = "confirmation", "second base", "sealed"
+
+# Of a candidate and of the root, with one seed.
+_Pair = tuple[records.Evaluation, records.Evaluation]
 
 
 class Plan(NamedTuple):
@@ -53,7 +59,8 @@ def confirm(
   """Confirms finalists, in their order; ids of those that were confirmed.
 
   What was found is stored: under `FIRST` and `SECOND` the findings, with the
-  claim that they support, and under `SEALED` the differences to the root,
+  claim that they support and, where the objective is not Overall alone, what
+  became of its metrics in their own units; under `SEALED` the differences to the root,
   their mean and its 95 % interval of Student.
   """
   protocol = plan.protocol
@@ -77,9 +84,13 @@ def _confirm(
 ) -> dict[str, confirmation.Finding]:
   """Confirms finalists from one base policy, and stores what was found."""
   by_id = {candidate.id: candidate for candidate in campaign.candidates}
+  root = campaign.candidates[0]
+  seen: dict[str, list[_Pair]] = {}
 
   def run(name: str, seeds: tuple[int, ...]) -> confirmation.Measured:
-    return beside_root(campaign, by_id[name], seeds, _setting(protocol), worth)
+    pairs = _pairs(campaign, by_id[name], seeds, _setting(protocol))
+    seen.setdefault(name, []).extend(pairs)
+    return _compared(by_id[name], root, pairs, worth)
 
   found = confirmation.confirm(
       protocol,
@@ -99,8 +110,54 @@ def _confirm(
         "claim": finding.claim,
         "name": by_id[name].name,
     }
+    if worth.objective.terms != objectives.DEFAULT.terms:
+      data["terms"] = _terms(by_id[name], root, seen.get(name, ()), worth)
     campaign.decide(stage, name, lambda data=data: data)
   return found
+
+
+def _terms(
+    candidate: records.Candidate,
+    root: records.Candidate,
+    pairs: Sequence[_Pair],
+    worth: worths.Worth,
+) -> dict[str, dict[str, float | None]]:
+  """Candidate minus root in each metric that the objective names, and the root.
+
+  Means and 95 % intervals of Student over the seeds on which neither broke
+  down, in the metric's own unit: a point of U may be little of it.
+  """
+  metrics = [
+      (worths.of_run(candidate, ours), worths.of_run(root, theirs))
+      for ours, theirs in pairs
+      if ours.metrics and theirs.metrics
+  ]
+  names = [term.metric for term in worth.objective.terms]
+  names += [limit.metric for limit in worth.objective.constraints]
+  found = {}
+  for name in dict.fromkeys(names):
+    both = [(own[name], other[name]) for own, other in metrics]
+    told = _interval([own - other for own, other in both])
+    level = float(np.mean([other for _, other in both])) if both else None
+    found[name] = told | {"root": level}
+  return found
+
+
+def _pairs(
+    campaign: campaign_lib.Campaign,
+    candidate: records.Candidate,
+    seeds: Sequence[int],
+    setting: trial.Setting,
+) -> list[_Pair]:
+  """Runs of a candidate and the root, seed by seed."""
+  root = campaign.candidates[0]
+  wanted = [
+      trial.Measurement(which, seed, setting)
+      for seed in seeds
+      for which in (candidate, root)
+  ]
+  runs = iter(campaign.measure(wanted))
+  return list(zip(runs, runs, strict=True))
 
 
 def worth_of(
@@ -139,16 +196,20 @@ def beside_root(
   Limits relative to the root are relative to its run with the same seed. A
   seed on which either broke down gives neither.
   """
-  root = campaign.candidates[0]
-  wanted = [
-      trial.Measurement(which, seed, setting)
-      for seed in seeds
-      for which in (candidate, root)
-  ]
-  runs = iter(campaign.measure(wanted))
+  pairs = _pairs(campaign, candidate, seeds, setting)
+  return _compared(candidate, campaign.candidates[0], pairs, worth)
+
+
+def _compared(
+    candidate: records.Candidate,
+    root: records.Candidate,
+    pairs: Sequence[_Pair],
+    worth: worths.Worth,
+) -> confirmation.Measured:
+  """Differences and slacks of pairs of runs; see `beside_root`."""
   gaps, broken, lost = [], "", ""
   slacks: dict[str, list[float]] = {}
-  for ours, theirs in zip(runs, runs, strict=True):
+  for ours, theirs in pairs:
     if fault := breakdown.find(ours.reason, ours.curve):
       broken = broken or fault.detail
     elif theirs.outcome == "diverged":

@@ -91,3 +91,16 @@ def test_one_that_held_with_all_that_was_asked_of_it(tmp_path, make):
       "new: +1.25 points [-1.93, +4.43] over the root on the sealed split, base"
       " b, budget confirm, 2 seeds, for the record."
   ) in told
+
+
+def test_terms_are_told_in_units_of_their_own(tmp_path, make):
+  finding = _finding("new", "confirmed", "confirmed on base b: +3")
+  length = {"mean": -0.1758, "low": -0.28, "high": -0.071, "root": 25.017}
+  unknown = {"mean": None, "low": None, "high": None, "root": None}
+  finding["terms"] = {"response_length": length, "kl": unknown}
+  told = _told(tmp_path, make, RACE, ("confirmation", "c0ffee-005", finding))
+  assert told == [
+      "new: confirmed on base b: +3.",
+      "new: in their own units, means and 95 % intervals of the same seeds:"
+      " response_length -0.176 [-0.28, -0.071] on 25.02 of the root.",
+  ]

@@ -155,3 +155,26 @@ def test_without_sealed_seeds_nothing_is_sealed(scripted, plain_worth):
   assert confirming.confirm(campaign, plan, (dapo,), plain_worth) == (dapo,)
   assert _stored(campaign, confirming.SEALED) == {}
   assert {split for _, split, _ in laboratory.runs} == {Split.CONFIRM}
+
+
+def test_what_points_are_is_told_in_units_of_their_own(scripted, plain_worth):
+  """All answers are 20 tokens long: a claim of less is nothing in tokens."""
+  campaign, _ = scripted(_overall({"dapo": 4.0}), ("grpo", "dapo"))
+  shorter = objectives.Objective(
+      (objectives.Term("response_length", "min"),),
+      (objectives.Constraint("overall", ">=", 0.98, relative=True),),
+  )
+  worth = dataclasses.replace(
+      plain_worth,
+      objective=shorter,
+      root={"overall": 50.0, "response_length": 20.0},
+      scales={"response_length": 0.1},
+  )
+  dapo = campaign.candidates[1].id
+  assert not confirming.confirm(campaign, _plan(), (dapo,), worth)
+  told = _stored(campaign, confirming.FIRST)[dapo]["terms"]
+  nothing = {"mean": 0.0, "low": 0.0, "high": 0.0, "root": 20.0}
+  assert told["response_length"] == nothing
+  for end in ("mean", "low", "high"):  # The same noise, seed by seed.
+    assert told["overall"][end] == pytest.approx(4.0)
+  assert told["overall"]["root"] == pytest.approx(50.0, abs=0.4)
