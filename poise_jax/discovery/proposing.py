@@ -153,6 +153,7 @@ def _propose(
       seen | {genomes.identity(genome) for genome in known.values()},
       index=index,
       root=genomes.named(config.root),
+      wanted=objectives.directions(task.worth.objective),
       history=[
           effects.Observation(
               known[c.id],

@@ -286,6 +286,12 @@ def columns(objective: Objective, metrics: Metrics) -> list[float]:
   ]
 
 
+def directions(objective: Objective) -> dict[str, float]:
+  """Each term's share of all weights, below 0 where less is better."""
+  total = sum(term.weight for term in objective.terms)
+  return {t.metric: t.sign * t.weight / total for t in objective.terms}
+
+
 def mechanism_names(choices: Mapping[str, str]) -> frozenset[str]:
   """Names of what a genome's choices use, as `bans` are written.
 

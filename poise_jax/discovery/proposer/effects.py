@@ -15,7 +15,10 @@ all others
 so that what is seen of one choice also tells, less, of the others in its slot
 and, little, of adding anything anywhere; the slopes are N(0, σ_slope²). The
 mean m is below 0, as most changes do harm: of the 63 descendants in POISE 39
-scored below GRPO, and all of them 2 points lower in the mean. All is Gaussian.
+scored below GRPO, and all of them 2 points lower in the mean. Where something
+else than Overall is wanted, such as shorter answers, the means of choices and
+slopes move by what their own statements predict of it (`hopes`); without that
+most of what is tried would have nothing to do with it. All is Gaussian.
 With C the prior covariance, μ the prior mean, X the design and
 K = X C Xᵀ + diag(v) the posterior is
 
@@ -27,8 +30,9 @@ likelihood N(δ; X μ, K). Acting on a draw from the posterior (Thompson samplin
 not on its mean, keeps trying what has been tried little.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
+import types
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -80,6 +84,7 @@ class Prior(NamedTuple):
 
 
 DEFAULT = Prior()
+HOPE = 2.0  # points that a prediction is worth before it was tried
 
 
 class Draw(NamedTuple):
@@ -102,6 +107,7 @@ class Posterior(NamedTuple):
     deltas: δ.
     variances: v.
     prior: of the model.
+    mean: μ, of choices and slopes before anything is seen.
     weights: posterior probability of each scale.
   """
 
@@ -109,6 +115,7 @@ class Posterior(NamedTuple):
   deltas: Float[np.ndarray, "N"]
   variances: Float[np.ndarray, "N"]
   prior: Prior
+  mean: Float[np.ndarray, "F"]
   weights: Float[np.ndarray, "S"]
 
 
@@ -119,13 +126,16 @@ _COLUMN = {key: i for i, key in enumerate((*_CHOICES, *_SLOPES))}
 
 
 def posterior(
-    history: Sequence[Observation], prior: Prior = DEFAULT
+    history: Sequence[Observation],
+    prior: Prior = DEFAULT,
+    wanted: Mapping[str, float] = types.MappingProxyType({}),
 ) -> Posterior:
   """Conditions the model on what was seen.
 
   Args:
     history: children and what they did.
     prior: standard deviations.
+    wanted: see `hopes`.
 
   Returns:
     The posterior; the prior if there is no history.
@@ -137,14 +147,15 @@ def posterior(
       [prior.noise**2 if o.variance is None else o.variance for o in history],
       float,
   )
+  before = _mean(prior) + hopes(wanted)
   logs = []
   for scale in prior.scales:
     cov = _kernel(design, variances, _covariance(prior, scale))
     _, logdet = np.linalg.slogdet(cov)
-    missed = deltas - design @ _mean(prior)
+    missed = deltas - design @ before
     logs.append(-0.5 * (missed @ np.linalg.solve(cov, missed) + logdet))
   odds = np.exp(np.array(logs) - max(logs))
-  return Posterior(design, deltas, variances, prior, odds / odds.sum())
+  return Posterior(design, deltas, variances, prior, before, odds / odds.sum())
 
 
 def draw(rng: np.random.Generator, found: Posterior) -> Draw:
@@ -156,6 +167,7 @@ def draw(rng: np.random.Generator, found: Posterior) -> Draw:
   prior = found.prior
   scale = float(rng.choice(prior.scales, p=found.weights))
   effects = _drawn_from_prior(rng, prior, scale)
+  effects += found.mean - _mean(prior)
   noise = rng.normal(size=len(found.deltas)) * np.sqrt(found.variances)
   if len(found.deltas):
     covariance = _covariance(prior, scale)
@@ -168,8 +180,8 @@ def draw(rng: np.random.Generator, found: Posterior) -> Draw:
 
 def mean(found: Posterior) -> Draw:
   """The posterior mean of all effects."""
-  missed = found.deltas - found.design @ _mean(found.prior)
-  total = _mean(found.prior)
+  missed = found.deltas - found.design @ found.mean
+  total = found.mean
   for scale, weight in zip(found.prior.scales, found.weights, strict=True):
     covariance = _covariance(found.prior, scale)
     kernel = _kernel(found.design, found.variances, covariance)
@@ -247,6 +259,27 @@ def _added() -> np.ndarray:
 def _mean(prior: Prior) -> np.ndarray:
   """μ: of choices that are not the usual ones, and of slopes."""
   return np.concatenate([prior.mean * _added(), np.zeros(len(_SLOPES))])
+
+
+def hopes(wanted: Mapping[str, float]) -> Float[np.ndarray, "F"]:
+  """What choices and slopes are thought to do for what is wanted, in points.
+
+    hope = HOPE Σ_m w_m predicted sign of m
+
+  0 for the usual choices. Evidence soon outweighs it.
+
+  Args:
+    wanted: metric -> weight, below 0 where less is better; Overall is left out,
+      as every change promises it.
+  """
+  hope = lambda signs: HOPE * sum(
+      weight * signs.get(metric, 0)
+      for metric, weight in wanted.items()
+      if metric != "overall"
+  )
+  choices = [hope(mechanisms.MECHANISMS[key].effects) for key in _CHOICES]
+  slopes = [hope(knobs.CONSTANTS[name].larger) for name in _SLOPES]
+  return np.concatenate([choices * _added(), slopes])
 
 
 @functools.cache

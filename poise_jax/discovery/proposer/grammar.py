@@ -11,6 +11,7 @@ a falsifier.
 
 from collections.abc import Collection, Mapping, Sequence
 import dataclasses
+import types
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,7 @@ def propose(
     history: Sequence[mechanism_effects.Observation] = (),
     failures: Sequence[negative_memory.Failure] = (),
     graded: bool = False,
+    wanted: Mapping[str, float] = types.MappingProxyType({}),
 ) -> Proposal:
   """Proposes one new candidate.
 
@@ -119,6 +121,7 @@ def propose(
     failures: what to keep away from.
     graded: whether rewards say more than right and wrong; if not, choices
       that then cannot act are left out.
+    wanted: what is asked for beside Overall, see `effects.hopes`.
 
   Returns:
     A proposal that is neither a parent nor seen.
@@ -135,7 +138,7 @@ def propose(
       for f in failures
       if f.parent is not None
   ]
-  believed = mechanism_effects.posterior([*history, *failed])
+  believed = mechanism_effects.posterior([*history, *failed], wanted=wanted)
   refused = {*seen, *(genomes.identity(p.genome) for p in parents)}
   refused |= {genomes.identity(f.genome) for f in failures}
   weights = [weight for _, weight in operators.OPERATORS.values()]

@@ -197,3 +197,11 @@ def test_bans_name_slots_and_choices():
   banned = objectives.Objective(bans=("clip", "kl", "baseline=group_mean"))
   assert objectives.breaches(banned, dapo) == ("clip", "baseline=group_mean")
   assert objectives.breaches(objectives.DEFAULT, dapo) == ()
+
+
+def test_directions_are_shares_with_a_sign():
+  shorter = objectives.Term("response_length", "min", 1.0)
+  found = objectives.directions(
+      objectives.Objective((shorter, objectives.Term("overall", "max", 3.0)))
+  )
+  assert found == {"response_length": -0.25, "overall": 0.75}

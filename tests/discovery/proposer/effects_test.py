@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from poise_jax.discovery.proposer import effects
+from poise_jax.discovery.proposer import effects, mechanisms
 from poise_jax.discovery.proposer import genome as genomes
 
 GRPO = genomes.named("grpo")
@@ -137,3 +137,29 @@ def test_acting_on_draws_finds_a_planted_mechanism_sooner():
   # Far from 0 by a t-test of 8 pairs: t_7 = 2.36 at 95 %.
   assert ahead.mean() > 2.36 * ahead.std(ddof=1) / np.sqrt(8)
   assert ahead.mean() > 1.0
+
+
+def test_what_is_wanted_is_hoped_of_what_promises_it():
+  promised = {
+      key: about.effects.get("response_length", 0)
+      for key, about in mechanisms.MECHANISMS.items()
+  }
+  shorter = effects.mean(
+      effects.posterior([], wanted={"response_length": -1.0})
+  )
+  plain = effects.mean(effects.posterior([], wanted={"overall": 1.0}))
+  assert plain == effects.mean(effects.posterior([]))
+  usual = genomes.Genome().choices
+  for key, sign in promised.items():
+    moved = shorter.choices[key] - plain.choices[key]
+    expected = 0.0 if usual[key[0]] == key[1] else -effects.HOPE * sign
+    assert moved == pytest.approx(expected)
+  assert {-1, 1} <= set(promised.values())
+  # Constants too, and draws as well as means.
+  assert shorter.slopes != plain.slopes
+  rng = np.random.default_rng(0)
+  found = effects.posterior([], wanted={"response_length": -1.0})
+  draws = [effects.draw(rng, found).choices for _ in range(400)]
+  best = max(shorter.choices, key=shorter.choices.get)
+  drawn = np.mean([draw[best] for draw in draws])
+  assert drawn == pytest.approx(shorter.choices[best], abs=0.3)

@@ -162,3 +162,17 @@ def test_standing_of_the_parent_is_told():
   assert proposal.rationale.startswith(
       "dapo stood at Overall 61.3, +1.5 on its parent. "
   )
+
+
+def test_a_wish_for_shorter_answers_steers_what_is_tried():
+  def share(wanted):
+    count = 0
+    for seed in range(60):
+      rng = np.random.default_rng(seed)
+      made = grammar.propose(rng, [ROOT], (), index=seed, wanted=wanted)
+      signs = made.mechanisms["prediction"]
+      count += signs.get("response_length", 0) < 0
+    return count / 60
+
+  plain, steered = share({}), share({"response_length": -1.0})
+  assert steered > 0.4 and steered > 2 * plain
