@@ -5,7 +5,7 @@
 GRPO is the root; the directive asks for fewer tokens at no loss of accuracy.
 The paper's answer to that was to count length among correct answers only, and
 only where a group mostly solves its problem (DACE), which runs beside it here.
-Nobody has run this campaign to its end yet.
+What came of it is in shorter.md.
 """
 
 from poise_jax.discovery import explaining, search
