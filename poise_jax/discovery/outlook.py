@@ -83,8 +83,10 @@ def noise(
   for run in runs:
     if run.outcome == "scored" and run.budget == config.budget:
       scores.setdefault(run.candidate_id, []).append(run.metrics["overall"])
-  squares = sum(len(own) * statistics.pvariance(own) for own in scores.values())
-  seen = sum(len(own) - 1 for own in scores.values())
+  # A clone that trains as the root does says nothing more.
+  groups = set(map(tuple, scores.values()))
+  squares = math.fsum(len(own) * statistics.pvariance(own) for own in groups)
+  seen = sum(len(own) - 1 for own in groups)
   variance = assumed.dof * assumed.sd**2 + squares
   sd = math.sqrt(variance / (assumed.dof + seen))
   return assumed._replace(sd=sd)
