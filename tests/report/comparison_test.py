@@ -53,7 +53,9 @@ def read(text):
   return reader
 
 
-def make(text="so it is 4", name="AMC", low=0.004, samples=1):
+def make(
+    text="so it is 4", name="AMC", low=0.004, samples=1, metric="accuracy"
+):
   """A comparison of one set with one flip."""
   interval = statistics.Interval(0.031, low, 0.059)
   score = paired_scores.Difference(
@@ -63,7 +65,7 @@ def make(text="so it is 4", name="AMC", low=0.004, samples=1):
   right = results.Completion(text, 7, "1", "4", True, True, True)
   flip = comparison_lib.Flip(text, text, text, True, (0, 3), wrong, right)
   found = comparison_lib.SetComparison(
-      name, "accuracy", 1.0, 83, 83, samples, score, 0.02,
+      name, metric, 1.0, 83, 83, samples, score, 0.02,
       {"tokens": score}, (flip,), 5, np.array([1.0]),
   )  # fmt: skip
   return comparison_lib.Comparison(False, {name: found}, score)
@@ -112,7 +114,7 @@ def test_completions_are_only_text():
 
 
 def test_without_interval_and_with_samples():
-  found = make(samples=32)
+  found = make(samples=32, metric="pass_at_k")
   amc = found.sets["AMC"]
   nothing = statistics.Interval(0.0, None, None)
   score = amc.score._replace(interval=nothing, detectable=None)
