@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import contextlib
 import dataclasses
+import functools
 
 from flax import nnx
 import jax
@@ -129,10 +130,13 @@ def start(
       micro_batches=workload.micro_batches,
   )
   graphdef, abstract = transformer.structure(workload.model)
-  init = lambda: transformer.make(workload.model, 0)[1]
-  split = logical_axes.parameter_shardings(mesh, abstract)
-  params = jax.jit(init, out_shardings=split)()
   rng = np.random.default_rng(0)
+  split = logical_axes.parameter_shardings(mesh, abstract)
+  # On the host: a program that draws each leaf takes longer to compile than
+  # the leaves take to draw.
+  draw = functools.partial(_draw, rng)
+  params = jax.tree.map_with_path(draw, abstract)
+  params = sharding.place(mesh, params, split)
   shape = (workload.prompts, workload.prompt_tokens)
   prompts = rng.integers(0, workload.model.vocab_size, shape, np.int32)
   return (
@@ -140,6 +144,18 @@ def start(
       params,
       sharding.place(mesh, prompt_batches.Prompts(prompts)),
   )
+
+
+def _draw(
+    rng: np.random.Generator,
+    path: jax.tree_util.KeyPath,
+    leaf: jax.ShapeDtypeStruct,
+) -> np.ndarray:
+  """Weights as a fresh policy has them, not the same numbers."""
+  if "norm" in jax.tree_util.keystr(path):
+    return np.ones(leaf.shape, leaf.dtype)
+  drawn = rng.standard_normal(leaf.shape, np.float32)
+  return (0.02 * drawn).astype(leaf.dtype)
 
 
 def make_rollout(
