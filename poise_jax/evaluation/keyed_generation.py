@@ -7,7 +7,6 @@ where rounding tips the balance between two tokens.
 """
 
 from collections.abc import Callable
-import functools
 import hashlib
 
 from flax import nnx
@@ -16,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from poise_jax.rollout import (
-    decoding,
     generate,
+    programs,
     prompt_batches,
     sampling,
     segments,
@@ -58,6 +57,7 @@ def make(
     pad_id: int,
     temperature: float = 1.0,
     segment: int = 128,
+    shardings: programs.Shardings | None = None,
 ) -> KeyedFn:
   """Compiles a generator of rows with numbers of their own.
 
@@ -69,28 +69,16 @@ def make(
     pad_id: token that fills the rest.
     temperature: of sampling.
     segment: tokens between two moments at which rows that have ended leave.
+    shardings: of params, prompts and completions; if None, as they come.
 
   Returns:
     A function of (params, prompts, numbers, key); the N / P numbers of the
     rows of one prompt are consecutive entries.
   """
-  start = jax.jit(
-      functools.partial(_start, graphdef, max_length), static_argnums=4
-  )
-  advance = functools.partial(
-      decoding.advance,
-      sampler=sampler,
-      temperature=temperature,
-      eos_ids=eos_ids,
-      pad_id=pad_id,
-  )
+  writing = programs.Writing(sampler, max_length, eos_ids, pad_id, temperature)
   write = segments.make_write(
-      start,
-      jax.jit(
-          functools.partial(_advance, graphdef, advance),
-          static_argnums=(2, 3),
-          donate_argnums=1,
-      ),
+      programs.make_start(graphdef, writing, shardings),
+      programs.make_advance(graphdef, writing, shardings),
       max_length=max_length,
       segment=min(segment, max_length),
       pad_id=pad_id,
@@ -106,32 +94,3 @@ def make(
     return generate.Completions(*write(params, on_device, numbers, key))
 
   return run
-
-
-def _start(
-    graphdef: nnx.GraphDef,
-    max_length: int,
-    params: nnx.State,
-    prompts: prompt_batches.Prompts,
-    rows: Int[Array, "N"],
-    key: Key[Array, ""],
-    room: int,
-) -> decoding.Decoding:
-  """Reads the prompts; see `segments.make_write`."""
-  model = nnx.merge(graphdef, params)
-  return decoding.prefill(
-      model, prompts, rows, key, room=room, max_length=max_length
-  )
-
-
-def _advance(
-    graphdef: nnx.GraphDef,
-    advance: Callable[..., tuple[decoding.Decoding, decoding.Written]],
-    params: nnx.State,
-    state: decoding.Decoding,
-    length: int,
-    width: int,
-) -> tuple[decoding.Decoding, decoding.Written]:
-  """Writes a stretch; see `segments.make_write`."""
-  model = nnx.merge(graphdef, params)
-  return advance(model, state, length=length, prompt_length=width)

@@ -24,7 +24,13 @@ from poise_jax.evaluation import (
     results,
 )
 from poise_jax.models import checkpoints, logical_axes, transformer
-from poise_jax.rollout import chat, generate, prompt_batches, sampling
+from poise_jax.rollout import (
+    chat,
+    generate,
+    programs,
+    prompt_batches,
+    sampling,
+)
 from poise_jax.rollout import text_tokenizer as tokenizer_lib
 from poise_jax.tasks import problem_set
 
@@ -226,13 +232,12 @@ def make_ask(policy: Policy, settings: Settings) -> AskFn:
   devices = jax.devices()[: settings.mesh.size]
   mesh = sharding.make_mesh(settings.mesh, devices)
   several = settings.mesh.size > 1
+  place = functools.partial(logical_axes.decoding_shardings, mesh)
   loaded = checkpoints.load(
       policy.directory,
       dtype=settings.dtype,
       # Straight to where it is used: no device holds it whole.
-      shardings=several
-      and functools.partial(logical_axes.decoding_shardings, mesh)
-      or None,
+      shardings=place if several else None,
   )
   # Constraints inside the model take effect in the context of the mesh.
   set_mesh = lambda: (
@@ -251,6 +256,7 @@ def make_ask(policy: Policy, settings: Settings) -> AskFn:
         eos_ids=policy.tokenizer.eos_ids,
         pad_id=policy.tokenizer.pad_id,
         temperature=temperature or 1.0,
+        shardings=programs.on_mesh(mesh, place(loaded.params)),
     )
 
   def ask(asked: Asked, rows: Sequence[int]) -> list[results.Record]:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from poise_jax.rollout import decoding as decoding_lib
-from poise_jax.rollout import prompt_batches, sampling, segments
+from poise_jax import sharding
+from poise_jax.rollout import programs, prompt_batches, sampling, segments
 
 
 class Completions(NamedTuple):
@@ -70,6 +70,7 @@ def make_generate(
     pad_id: int,
     temperature: float = 1.0,
     schedule: Schedule = Schedule(),
+    shardings: programs.Shardings | None = None,
 ) -> GenerateFn:
   """Compiles a generator of `copies` completions for each prompt.
 
@@ -89,6 +90,8 @@ def make_generate(
     temperature: logits are divided by it, before the sampler sees them and for
       log-probabilities.
     schedule: in which pieces.
+    shardings: of params, prompts and completions; on several devices, call
+      within `jax.set_mesh`. If None, as they come.
 
   Returns:
     A function of (params, prompts, key). Params are used where they are and in
@@ -100,26 +103,17 @@ def make_generate(
       `schedule.prompts_at_once` does not divide the prompts.
   """
   _check(copies, max_length, temperature)
-  advance = functools.partial(
-      decoding_lib.advance,
-      sampler=sampler,
-      temperature=temperature,
-      eos_ids=eos_ids,
-      pad_id=pad_id,
-  )
-  prefill = functools.partial(decoding_lib.prefill, max_length=max_length)
+  writing = programs.Writing(sampler, max_length, eos_ids, pad_id, temperature)
   if schedule.segment and schedule.segment < max_length:
     write = segments.make_write(
-        _make_start(graphdef, prefill),
-        _make_advance(graphdef, advance),
+        programs.make_start(graphdef, writing, shardings),
+        programs.make_advance(graphdef, writing, shardings),
         max_length=max_length,
         segment=schedule.segment,
         pad_id=pad_id,
     )
   else:
-    write = jax.jit(
-        functools.partial(_at_once, graphdef, prefill, advance, max_length)
-    )
+    write = programs.make_at_once(graphdef, writing, shardings)
   return functools.partial(_in_parts, write, schedule.prompts_at_once, copies)
 
 
@@ -138,7 +132,7 @@ def _check(copies: int, max_length: int, temperature: float) -> None:
 
 
 def _in_parts(
-    write: Callable[..., segments.Text],
+    write: Callable[..., tuple[Array, ...]],
     at_once: int,
     copies: int,
     params: nnx.State,
@@ -152,56 +146,6 @@ def _in_parts(
       for part in map(jnp.int32, range(parts))
   ]
   return found[0] if parts == 1 else _gather(found, copies)
-
-
-def _at_once(
-    graphdef: nnx.GraphDef,
-    prefill: Callable[..., decoding_lib.Decoding],
-    advance: Callable[..., tuple[decoding_lib.Decoding, decoding_lib.Written]],
-    length: int,
-    params: nnx.State,
-    prompts: prompt_batches.Prompts,
-    rows: Int[Array, "N"],
-    key: Key[Array, ""],
-) -> segments.Text:
-  """Prefill and all steps, in one program."""
-  model = nnx.merge(graphdef, params)
-  state = prefill(model, prompts, rows, key, room=length)
-  width = prompts.tokens.shape[1]
-  state, written = advance(model, state, length=length, prompt_length=width)
-  by_row = (x.T for x in written)
-  return segments.Text(*by_row, 1.0 - state.alive)
-
-
-def _make_start(
-    graphdef: nnx.GraphDef, prefill: Callable[..., decoding_lib.Decoding]
-) -> segments.StartFn:
-  @functools.partial(jax.jit, static_argnums=4)
-  def start(
-      params: nnx.State,
-      prompts: prompt_batches.Prompts,
-      rows: Int[Array, "N"],
-      key: Key[Array, ""],
-      room: int,
-  ) -> decoding_lib.Decoding:
-    model = nnx.merge(graphdef, params)
-    return prefill(model, prompts, rows, key, room=room)
-
-  return start
-
-
-def _make_advance(
-    graphdef: nnx.GraphDef,
-    advance: Callable[..., tuple[decoding_lib.Decoding, decoding_lib.Written]],
-) -> segments.AdvanceFn:
-  @functools.partial(jax.jit, static_argnums=(2, 3), donate_argnums=1)
-  def step(
-      params: nnx.State, state: decoding_lib.Decoding, length: int, width: int
-  ) -> tuple[decoding_lib.Decoding, decoding_lib.Written]:
-    model = nnx.merge(graphdef, params)
-    return advance(model, state, length=length, prompt_length=width)
-
-  return step
 
 
 def _parts(prompts: int, at_once: int) -> int:
@@ -231,7 +175,8 @@ def _deal(
   count = prompts.tokens.shape[0]
   cut = lambda x: x.reshape(count // parts, parts, *x.shape[1:])[:, part]
   numbers = cut(jnp.arange(count))[:, None] * copies + jnp.arange(copies)
-  return jax.tree.map(cut, prompts), numbers.reshape(-1)
+  dealt = jax.tree.map(cut, prompts), numbers.reshape(-1)
+  return jax.tree.map(lambda x: sharding.constrain(x, "prompt"), dealt)
 
 
 @functools.partial(jax.jit, static_argnums=1)

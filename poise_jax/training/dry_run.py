@@ -21,7 +21,13 @@ from poise_jax import sharding, types
 from poise_jax.models import families, logical_axes, transformer
 from poise_jax.rollout import decoding as decoding_lib
 from poise_jax.rollout import engine as engine_lib
-from poise_jax.rollout import prompt_batches, sampling, scoring, segments
+from poise_jax.rollout import programs as programs_lib
+from poise_jax.rollout import (
+    prompt_batches,
+    sampling,
+    scoring,
+    segments,
+)
 from poise_jax.training import (
     config as config_lib,
 )
@@ -230,30 +236,19 @@ def _rollout(found: _Shapes) -> Iterator[Program]:
   length = config.completion_length
   stretch = min(config.schedule.segment or length, length)
 
-  def prefill(
-      params: Any, prompts: Any, numbers: Any, key: Any
-  ) -> decoding_lib.Decoding:
-    model = nnx.merge(found.graphdef, params)
-    return decoding_lib.prefill(
-        model, prompts, numbers, key, room=stretch, max_length=length
-    )
-
-  def advance(params: Any, state: decoding_lib.Decoding) -> Any:
-    return decoding_lib.advance(
-        nnx.merge(found.graphdef, params),
-        state,
-        sampling.filtered(config.top_k, config.top_p),
-        length=stretch,
-        prompt_length=rows.prompts.tokens.shape[1],
-        temperature=config.temperature,
-        eos_ids=_EOS,
-        pad_id=_PAD,
-    )
-
-  arguments = (found.sampled, rows.prompts, numbers, key)
-  program, decoding = _compile(
-      _Job("prefill", jax.jit(prefill), arguments, state)
+  writing = programs_lib.Writing(
+      sampling.filtered(config.top_k, config.top_p),
+      max_length=length,
+      eos_ids=_EOS,
+      pad_id=_PAD,
+      temperature=config.temperature,
   )
+  where = programs_lib.on_mesh(
+      found.mesh, jax.tree.map(lambda p: p.sharding, found.sampled)
+  )
+  start = programs_lib.make_start(found.graphdef, writing, where)
+  arguments = (found.sampled, rows.prompts, numbers, key, stretch)
+  program, decoding = _compile(_Job("prefill", start, arguments, state))
   yield program
   width, rooms = rows.prompts.tokens.shape[1], [stretch]
   for first in range(stretch, length, stretch):
@@ -270,8 +265,8 @@ def _rollout(found: _Shapes) -> Iterator[Program]:
   yield _compile(
       _Job(
           f"decode {stretch} tokens",
-          jax.jit(advance, donate_argnums=1),
-          (found.sampled, decoding),
+          programs_lib.make_advance(found.graphdef, writing, where),
+          (found.sampled, decoding, stretch, width),
           state,
           of_token * stretch,
       )

@@ -7,7 +7,7 @@ from poise_jax import types
 from poise_jax.algorithms import dependence
 from poise_jax.models import logical_axes
 from poise_jax.rollout import engine as engine_lib
-from poise_jax.rollout import generate, sampling
+from poise_jax.rollout import generate, programs, sampling
 from poise_jax.rollout import tokenizer as tokenizer_lib
 from poise_jax.training import config as config_lib
 
@@ -32,6 +32,13 @@ def make_engine(
     greedy: one completion for each prompt, of the most probable tokens.
   """
   sample = sampling.filtered(config.top_k, config.top_p)
+  prepared = config.scoring.compute_dtype != "float32" or config.mesh.fsdp > 1
+  place = (
+      logical_axes.decoding_shardings
+      if prepared
+      else logical_axes.parameter_shardings
+  )
+  of_params = place(mesh, params)
   generate_fn = generate.make_generate(
       graphdef,
       sampling.greedy if greedy else sample,
@@ -41,13 +48,11 @@ def make_engine(
       pad_id=tokenizer.pad_id,
       temperature=config.temperature,
       schedule=config.schedule,
+      shardings=programs.on_mesh(mesh, of_params),
   )
-  if config.scoring.compute_dtype == "float32" and config.mesh.fsdp == 1:
+  if not prepared:
     return engine_lib.local(generate_fn)
-  prepare = engine_lib.make_prepare(
-      config.scoring.compute_dtype,
-      logical_axes.decoding_shardings(mesh, params),
-  )
+  prepare = engine_lib.make_prepare(config.scoring.compute_dtype, of_params)
   return engine_lib.local(generate_fn, prepare)
 
 

@@ -12,7 +12,13 @@ import pytest
 
 from poise_jax import sharding
 from poise_jax.models import families, logical_axes, transformer
-from poise_jax.rollout import generate, prompt_batches, sampling, segments
+from poise_jax.rollout import (
+    generate,
+    programs,
+    prompt_batches,
+    sampling,
+    segments,
+)
 
 CONFIG = families.TransformerConfig(
     vocab_size=32,
@@ -175,15 +181,17 @@ def main():
     return resize(state, count, capacity, shards, move)
 
   segments._resize = watch
-  for shape in ((8, 1, 1), (2, 2, 2)):
+  for shape, at_once in (((8, 1, 1), 0), ((2, 2, 2), 4)):
     mesh = sharding.make_mesh(sharding.MeshConfig(*shape))
-    placed = sharding.place(
-        mesh, params, logical_axes.decoding_shardings(mesh, params)
+    where = programs.on_mesh(
+        mesh, logical_axes.decoding_shardings(mesh, params)
     )
+    placed = sharding.place(mesh, params, where.params)
     batch = sharding.place(mesh, prompt_batches.Prompts(tokens, starts))
     run = _make(
         (graphdef, None),
-        schedule=generate.Schedule(segment=4, prompts_at_once=0),
+        schedule=generate.Schedule(segment=4, prompts_at_once=at_once),
+        shardings=where,
     )
     moved.clear()
     with jax.set_mesh(mesh):
