@@ -183,6 +183,8 @@ def restricted(result: results.Results, limit: int | None) -> results.Results:
 def check() -> None:
   """Says what differs from a manifest; ends with status 1 if anything does."""
   expected = manifest_check.read(_CHECK.value)
+  for place in filter(None, (_A.value, _B.value)):
+    is_checkpoint(place)  # Or something else: said at once.
   found = [manifest_check.itself(expected), manifest_check.code(expected)]
   with grading_pool.GradingPool(1) as pool:
     scored = {}
@@ -218,7 +220,11 @@ def check_side(
   names = list(expected["sets"])
   if not is_checkpoint(place):
     limit = expected["limit"]
-    stored = summary.read_all(place, names)
+    try:
+      stored = summary.read_all(place, names)
+    except (OSError, ValueError) as e:
+      why = f"cannot be read: {e}"
+      return manifest_check.Finding(f"results of {side.upper()}", (why,))
     first = {n: restricted(result, limit) for n, result in stored.items()}
     return manifest_check.stored(expected, side, first)
   part = f"checkpoint {side.upper()}"

@@ -1,7 +1,7 @@
 """The parent's end of the jail: warm children, each used for one source.
 
 A source is traced in a process that is killed afterwards; the next one warms up
-while the caller does other work. What comes back is examined in another
+while the caller does other work, see `Jail.refill`. What comes back is examined in another
 process, as it has to be parsed, compiled and run. That one only ever sees
 artifacts, never a source, and serves many of them.
 """
@@ -62,7 +62,7 @@ class Jail:
     self._count = spares
     self._spares: collections.deque[child_lib.Child] = collections.deque()
     self._examiner: child_lib.Child | None = None
-    self._refill()
+    self.refill()
 
   def __enter__(self) -> "Jail":
     return self
@@ -94,6 +94,19 @@ class Jail:
           " memory or process left for them; end what it can do without"
       ) from error
 
+  def refill(self) -> None:
+    """Starts the children that are missing, and returns at once.
+
+    They warm up for some seconds of processor time, which is best done while
+    nothing waits for an answer. Without it, the next request starts its own.
+    Where none can be started, the next request tries again.
+    """
+    with contextlib.suppress(OSError):
+      while self._open and len(self._spares) < self._count:
+        self._spares.append(child_lib.Child(self.bounds, "trace"))
+      if self._open and self._examiner is None:
+        self._examiner = child_lib.Child(self.bounds, "examine")
+
   def trace(
       self,
       source: bytes,
@@ -102,7 +115,7 @@ class Jail:
       fallback_shape: tuple[int, int] | None = None,
       deadline: float = float("inf"),
   ) -> Traced | Refusal:
-    """Has a child trace a source, kills it, and warms the next one.
+    """Has a child trace a source, and kills it.
 
     Args:
       source: UTF-8 text; need not have passed the syntax gate.
@@ -132,7 +145,6 @@ class Jail:
         )
       finally:
         self._drop_tracer()
-        self._refill()
       advisories = () if child.filtered else (answers.NO_FILTER,)
       return answers.read_trace(header, body, advisories, self.bounds)
 
@@ -173,7 +185,6 @@ class Jail:
         answer = examiner.ask(request, body, deadline=self._until(deadline))
       except child_lib.SilentError as error:
         self._drop_examiner()
-        self._refill()
         if blameless and error.cause in ("died", "garbled"):
           return attempt()
         raise
@@ -181,7 +192,6 @@ class Jail:
       faulty = any(f.rule in _OF_EXAMINER for f in found.findings)
       if faulty or examiner.uses >= MAX_USES:
         self._drop_examiner()
-        self._refill()
       return attempt() if faulty and blameless else found
 
     return self._insist(attempt, answers.EXAMINE_REFUSALS, deadline)
@@ -233,14 +243,6 @@ class Jail:
     examiner, self._examiner = self._examiner, None
     if examiner is not None:
       examiner.kill()
-
-  def _refill(self) -> None:
-    """Starts what is missing; where it cannot be, the next use tries again."""
-    with contextlib.suppress(OSError):
-      while len(self._spares) < self._count:
-        self._spares.append(child_lib.Child(self.bounds, "trace"))
-      if self._examiner is None:
-        self._examiner = child_lib.Child(self.bounds, "examine")
 
   def _warm(
       self,

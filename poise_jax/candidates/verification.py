@@ -122,21 +122,25 @@ def verify(
   admitted = _admit(source, gate)
   if not isinstance(admitted, bytes):
     return Verdict(False, admitted)
-  traced = jail.trace(
-      admitted,
-      group_size=group_size,
-      fallback_shape=fallback_shape,
-      deadline=deadline,
-  )
-  if isinstance(traced, jail_lib.Refusal):
-    return _refusal(traced)
   try:
-    metadata = artifact_lib.header(traced.data)
-  except findings.RefusedError as error:
-    return Verdict(False, (error.finding, *traced.findings))
-  examined = jail.examine(
-      traced.data, parent=parent, must_learn=must_learn, deadline=deadline
-  )
+    traced = jail.trace(
+        admitted,
+        group_size=group_size,
+        fallback_shape=fallback_shape,
+        deadline=deadline,
+    )
+    if isinstance(traced, jail_lib.Refusal):
+      return _refusal(traced)
+    try:
+      metadata = artifact_lib.header(traced.data)
+    except findings.RefusedError as error:
+      return Verdict(False, (error.finding, *traced.findings))
+    examined = jail.examine(
+        traced.data, parent=parent, must_learn=must_learn, deadline=deadline
+    )
+  finally:
+    # Not before: the next child would take the processor from the examiner.
+    jail.refill()
   if isinstance(examined, jail_lib.Refusal):
     return _refusal(examined)
   return _judge(traced, metadata, examined, known)

@@ -84,6 +84,9 @@ class _NoJail(jail_lib.Jail):
   def trace(self, *_, **__):
     raise _ReachedTheJail
 
+  def refill(self):
+    pass
+
 
 def _read(file: Path) -> dict[str, str]:
   _, *parts = f"\n{file.read_text('utf-8')}".split("\n=== ")

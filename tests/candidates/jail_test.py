@@ -173,6 +173,7 @@ def test_examiner_serves_many_and_is_replaced_in_time(jail, monkeypatch):
   assert not jail.examine(data, must_learn=False).findings
   assert jail._examiner.pid == first
   assert not jail.examine(data, must_learn=False).findings
+  jail.refill()
   assert jail._examiner.pid != first
 
 

@@ -61,6 +61,9 @@ class Unlocked(jail_lib.Jail):
   def __init__(self):
     self.bounds = limits.Limits()
 
+  def refill(self):
+    pass
+
   def trace(self, source, *, group_size=8, fallback_shape=None, deadline=None):
     request = {"group_size": group_size, "fallback_shape": fallback_shape}
     header, body = inmate.serve(request, source, self.bounds)

@@ -41,6 +41,17 @@ def test_a_greedy_set_by_hand(pair):
   assert not found.same_checkpoint and found.overall is None
 
 
+def test_graded_again_by_the_same_code_is_as_graded_at_first(pair):
+  a, b = pair
+  again = a["AMC"].header | {"graded": a["AMC"].header["code"]}
+  regraded = {"AMC": a["AMC"]._replace(header=again)}
+  one, other = comparison.compare(a, b), comparison.compare(regraded, b)
+  assert one.sets["AMC"].score == other.sets["AMC"].score
+  newer = {"AMC": a["AMC"]._replace(header=again | {"graded": {"jax": "1"}})}
+  with pytest.raises(ValueError, match="graded with other code, regrade both"):
+    comparison.compare(newer, b)
+
+
 def test_a_sampled_set_has_its_mean_too(stored):
   a = {"AMC": stored.results([0, 1, 4, 2], samples=4)}
   b = {"AMC": stored.results([2, 3, 4, 2], samples=4, policy__checkpoint="b")}

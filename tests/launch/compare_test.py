@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -110,6 +111,18 @@ def test_against_its_manifest(pair, compare, noisy, folder):
       "same, checkpoint B",
   ]
   assert not (folder / "x").exists()
+
+
+def test_what_cannot_be_read_does_not_end_a_check(pair, compare, folder):
+  check = f"--check={pair[0] / 'manifest.json'}"
+  broken = folder / "broken"
+  shutil.copytree(pair[0] / "b", broken)
+  (broken / "sums2.jsonl").write_text("{")
+  out = folder / "x"
+  assert compare(pair[0] / "a", broken, out, check, status=1) == ""
+  lines = compare.stdout.splitlines()
+  assert "same, results of A" in lines
+  assert any("results of B" in x and "cannot be read" in x for x in lines)
 
 
 @pytest.mark.slow

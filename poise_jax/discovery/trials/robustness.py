@@ -7,7 +7,6 @@ axis, pair by pair.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,29 +49,6 @@ class Axis(NamedTuple):
   field: str
   values: tuple[Any, ...]
   position: Callable[[Any], float] | None = float
-
-
-def axes(
-    nominal: Condition, other_bases: Sequence[str] = ()
-) -> tuple[Axis, ...]:
-  """The usual axes; the nominal value lies on each.
-
-  Args:
-    nominal: the usual condition.
-    other_bases: further base policies; without any there is no such axis.
-  """
-  longest = nominal.completion_length
-  shorter = tuple(math.ceil(longest * s) for s in (0.6, 0.8))
-  found = [
-      Axis("false_positive", (0.0, 0.05, 0.1, 0.2)),
-      Axis("false_negative", (0.0, 0.05, 0.1, 0.2)),
-      Axis("group_size", (2, 4, 8, 16, 32), math.log2),
-      Axis("lag", (0, 1, 2, 4)),
-      Axis("completion_length", (*shorter, longest)),
-  ]
-  if other_bases:
-    found.append(Axis("base", (nominal.base, *other_bases), None))
-  return tuple(found)
 
 
 def conditions(
