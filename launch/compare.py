@@ -183,7 +183,8 @@ def restricted(result: results.Results, limit: int | None) -> results.Results:
 def check() -> None:
   """Says what differs from a manifest; ends with status 1 if anything does."""
   expected = manifest_check.read(_CHECK.value)
-  for place in filter(None, (_A.value, _B.value)):
+  sides = {side: p for side, p in (("a", _A.value), ("b", _B.value)) if p}
+  for place in sides.values():
     is_checkpoint(place)  # Or something else: said at once.
   found = [manifest_check.itself(expected), manifest_check.code(expected)]
   with grading_pool.GradingPool(1) as pool:
@@ -198,14 +199,12 @@ def check() -> None:
       else:
         problems = scored[name].problems
         found.append(manifest_check.problems(expected, name, problems))
-    for side, place in (("a", _A.value), ("b", _B.value)):
-      if place:
-        found.append(check_side(expected, side, place, scored))
+    for side, place in sides.items():
+      found.append(check_side(expected, side, place, scored))
   for line in manifest_check.lines(found):
     print(line)
-  for side, place in (("a", _A.value), ("b", _B.value)):
-    if not place:
-      print(f"not checked, {side.upper()}: give --{side}=DIR")
+  for side in sorted({"a", "b"} - sides.keys()):
+    print(f"not checked, {side.upper()}: give --{side}=DIR")
   if any(finding.differences for finding in found):
     sys.exit(1)
 
