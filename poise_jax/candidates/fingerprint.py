@@ -8,6 +8,7 @@ same. Adam hardly sees a common factor, so losses are also compared without.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any
@@ -44,6 +45,24 @@ class Fingerprint:
   suite: str
   names: tuple[str, ...]
   slopes: Float[np.ndarray, "N 2 P G T"]
+
+  # What comparisons with many others need again and again.
+  @functools.cached_property
+  def _exact(self) -> Float[np.ndarray, "N 2 P G T"]:
+    return self.slopes.astype(np.float64)
+
+  @functools.cached_property
+  def _largest(self) -> Float[np.ndarray, "N"]:
+    """The largest slope on each probe."""
+    return np.max(np.abs(self._exact), axis=(1, 2, 3, 4))
+
+  @functools.cached_property
+  def _lengths(self) -> Float[np.ndarray, "N"]:
+    """Length of the gradient on each probe; 0 for what is rounding."""
+    lengths = _norms(self._exact)
+    positive = lengths[lengths > 0]
+    usual = np.median(positive) if positive.size else 0.0
+    return np.where(lengths > 1e-6 * usual, lengths, 0.0)
 
 
 def take(
@@ -112,7 +131,7 @@ def common_factor(a: Fingerprint, b: Fingerprint) -> float:
   their lengths; 1 if there is none.
   """
   _check_comparable(a, b)
-  one, other = _lengths(a), _lengths(b)
+  one, other = a._lengths, b._lengths
   both = (one > 0) & (other > 0)
   if not np.any(both):
     return 1.0
@@ -129,8 +148,8 @@ def distance(a: Fingerprint, b: Fingerprint) -> float:
   which neither has one are left out.
   """
   scale = common_factor(a, b)
-  one, other = _lengths(a), scale * _lengths(b)
-  apart = _norms(a.slopes.astype(np.float64) - scale * b.slopes)
+  one, other = a._lengths, scale * b._lengths
+  apart = _norms(a._exact - scale * b._exact)
   total = one + other
   seen = total > 0
   if not np.any(seen):
@@ -149,14 +168,9 @@ def differences(
   least 1/1000 of their median over probes.
   """
   _check_comparable(a, b)
-  one, other = (f.slopes.astype(np.float64) for f in (a, b))
-  other = factor * other
-  over = (1, 2, 3, 4)
-  sizes = np.maximum(
-      np.max(np.abs(one), axis=over), np.max(np.abs(other), axis=over)
-  )
+  sizes = np.maximum(a._largest, abs(factor) * b._largest)
   usual = np.median(sizes[sizes > 0]) if np.any(sizes > 0) else 1.0
-  apart = np.max(np.abs(one - other), axis=over)
+  apart = np.max(np.abs(a._exact - factor * b._exact), axis=(1, 2, 3, 4))
   relative = apart / np.maximum(sizes, _FLOOR * usual)
   return dict(zip(a.names, relative.tolist(), strict=True))
 
@@ -181,7 +195,7 @@ def twins(
 
 def normalized(a: Fingerprint) -> Float[np.ndarray, "N 2 P G T"]:
   """The slopes divided by the median of their lengths over probes."""
-  lengths = _lengths(a)
+  lengths = a._lengths
   usual = np.median(lengths[lengths > 0]) if np.any(lengths > 0) else 1.0
   return a.slopes / np.float32(usual)
 
@@ -215,14 +229,6 @@ def from_bytes(data: bytes) -> Fingerprint:
         "`data` must be a packed fingerprint, got something else"
         f" ({type(error).__name__}); take it again from the artifact"
     ) from error
-
-
-def _lengths(a: Fingerprint) -> np.ndarray:
-  """Length of the gradient on each probe; 0 for what is rounding."""
-  lengths = _norms(a.slopes.astype(np.float64))
-  positive = lengths[lengths > 0]
-  usual = np.median(positive) if positive.size else 0.0
-  return np.where(lengths > 1e-6 * usual, lengths, 0.0)
 
 
 def _norms(slopes: np.ndarray) -> np.ndarray:

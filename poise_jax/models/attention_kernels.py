@@ -165,10 +165,10 @@ def in_query_blocks(
 def for_platform(platform: str) -> attention.Attend:
   """The attention function for "cpu", "gpu" or "tpu"; XLA's for any other.
 
-  On TPU all scores exist at once: jax's splash kernel would avoid that for rows
-  of thousands of tokens, but it needs a `shard_map` over the mesh and could not
-  be run here. Whoever can run it passes it as `attend`; `causal` tells it
-  the mask.
+  On TPU the scores of 512 queries exist at once. jax's splash kernel would keep
+  none, but it needs a `shard_map` over the mesh and could not be run here:
+  whoever can run it gives it to `transformer.structure` as `attend`; `causal`
+  tells it the mask.
   """
   if platform == "gpu":
     return attend_gpu

@@ -76,6 +76,7 @@ class Transformer(nnx.Module):
   Attributes:
     config: its shape.
     platform: that it runs on; the default one if None.
+    attend: attention function; that of the platform if None.
   """
 
   def __init__(
@@ -84,8 +85,9 @@ class Transformer(nnx.Module):
       *,
       rngs: nnx.Rngs,
       platform: str | None = None,
+      attend: attention.Attend | None = None,
   ):
-    self.config, self.platform = config, platform
+    self.config, self.platform, self.attend = config, platform, attend
     self.embed_tokens = nnx.Embed(
         config.vocab_size,
         config.hidden_size,
@@ -127,7 +129,7 @@ class Transformer(nnx.Module):
       scan: whether one compiled block runs over stacked weights, instead of
         one a layer: the program is compiled in a time that does not grow with
         depth, and weights are copied once.
-      attend: attention function; that of the model's platform if None.
+      attend: attention function; the model's own if None.
 
     Returns:
       Hidden states of `tokens`, and the cache of prefix and tokens.
@@ -143,7 +145,7 @@ class Transformer(nnx.Module):
       mask &= filled[:, None] | (keys == positions[:, None])
       positions = jnp.maximum(positions - starts[:, None], 0)
       causal = None
-    attend = attend or _default_attend(self.platform)
+    attend = attend or self.attend or _default_attend(self.platform)
     attend = functools.partial(attend, mask=mask, causal=causal)
     adder = (
         kv_cache.append
@@ -172,7 +174,7 @@ class Transformer(nnx.Module):
       positions: rotary position of each row's token; `slot` if None.
       mask: slots that each row sees, its own at least; those up to `slot` if
         None.
-      attend: attention function; that of the model's platform if None.
+      attend: attention function; the model's own if None.
 
     Returns:
       Logits, and the cache with the token in it.
@@ -183,7 +185,7 @@ class Transformer(nnx.Module):
     else:
       visible = mask[:, None, :]
     turns = slot[None] if positions is None else positions[:, None]
-    attend = attend or _default_attend(self.platform)
+    attend = attend or self.attend or _default_attend(self.platform)
     attend = functools.partial(attend, mask=visible)
     adder = lambda layer, *added: kv_cache.update(layer, slot, *added)
     x, cache = self._run(tokens[:, None], turns, cache, adder, attend)
@@ -273,7 +275,9 @@ def make(
 
 
 def structure(
-    config: TransformerConfig, platform: str | None = None
+    config: TransformerConfig,
+    platform: str | None = None,
+    attend: attention.Attend | None = None,
 ) -> tuple[nnx.GraphDef, nnx.State]:
   """Structure and abstract params (shapes only), without computing any.
 
@@ -281,6 +285,10 @@ def structure(
     config: shape of the model.
     platform: "cpu", "gpu" or "tpu" to compile for, where it is not the default
       one; it decides how the model attends.
+    attend: attention function instead, such as one around a kernel of the
+      user's own; all that takes the structure then attends with it.
   """
-  make_model = lambda: Transformer(config, rngs=nnx.Rngs(0), platform=platform)
+  make_model = lambda: Transformer(
+      config, rngs=nnx.Rngs(0), platform=platform, attend=attend
+  )
   return nnx.split(nnx.eval_shape(make_model))

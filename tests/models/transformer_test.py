@@ -240,3 +240,16 @@ def test_another_attention_function_is_used(model, tokens):
       ((3, 12, 12), None),
       ((1, 4), None),
   ]
+
+
+def test_a_structure_brings_its_attention_function_along(model, tokens):
+  def attend_none(queries, keys, values, mask, causal=None):
+    return jnp.zeros_like(queries)
+
+  graphdef, _ = transformer.structure(CONFIG, attend=attend_none)
+  other = nnx.merge(graphdef, nnx.state(model))
+  changed = tokens.at[:, 0].set((tokens[:, 0] + 1) % 11)
+  last = lambda model, tokens: model.hidden(tokens)[0][:, -1]
+  # Nobody looks back: what came first makes no difference any more.
+  np.testing.assert_array_equal(last(other, tokens), last(other, changed))
+  assert np.abs(last(model, tokens) - last(model, changed)).max() > 1e-3
