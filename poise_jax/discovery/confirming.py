@@ -109,6 +109,7 @@ def _confirm(
         },
         "claim": finding.claim,
         "name": by_id[name].name,
+        **worth.provenance,
     }
     if worth.objective.terms != objectives.DEFAULT.terms:
       data["terms"] = _terms(by_id[name], root, seen.get(name, ()), worth)
@@ -246,6 +247,7 @@ def _seal(
         "root_breakdown": found.root_breakdown,
         "budget": protocol.budget,
         "base": protocol.base,
+        **worth.provenance,
     }
 
   campaign.decide(SEALED, name, conclude)

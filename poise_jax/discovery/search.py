@@ -163,6 +163,7 @@ def _conclude(
   standings = racing.standings(config.race, race)
   for standing in standings:
     data = standing._asdict() | {"status": str(standing.status)}
+    data |= worth.provenance
     campaign.decide("race", standing.candidate, lambda data=data: data)
   finalists = racing.finalists(config.race, race)
   plan = config.confirmations

@@ -146,6 +146,9 @@ def test_a_limit_at_the_root_is_kept_by_who_is_like_it(scripted, plain_worth):
   assert slack["margin"] == pytest.approx(0.6)
   sealed = _stored(campaign, confirming.SEALED)[dapo]
   assert sealed["constraints"]["response_length <= 1 x root"]["mean"] == 0.0
+  for stage in (confirming.FIRST, confirming.SEALED):
+    told = _stored(campaign, stage)[dapo]["objective"]
+    assert objectives.from_json(told) == worth.objective
 
 
 def test_without_sealed_seeds_nothing_is_sealed(scripted, plain_worth):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,13 @@ class Worth:
     return slacks.of(
         self.objective, of_run(candidate, run), of_run(root, beside)
     )
+
+  @property
+  def provenance(self) -> dict[str, Any]:
+    """What a conclusion tells of the objective behind it; empty for Overall."""
+    if self.objective == objectives.DEFAULT:
+      return {}
+    return {"objective": objectives.to_json(self.objective)}
 
   @property
   def margins(self) -> Mapping[str, float]:
