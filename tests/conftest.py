@@ -4,6 +4,7 @@ The CPU, compiled fast rather than to be fast.
 """
 
 import datetime
+import importlib.metadata
 import os
 import pathlib
 
@@ -11,7 +12,12 @@ import pytest
 
 # Must be set before jax is imported.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+_FLAGS = "--xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+  # Its generator of code for fusions takes as long as all the rest. Only where
+  # the option is known to exist: XLA ends the process over any other.
+  _FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", _FLAGS)
 # Many tests start programs that compile the same policy: each is compiled once.
 _CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "d" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))

@@ -23,7 +23,7 @@ def start(code, devices, **variables):
   flags = f"--xla_force_host_platform_device_count={devices}"
   environ = os.environ | {
       "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0",
+      "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",
   }
   return subprocess.Popen(
       [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],

@@ -251,7 +251,7 @@ def eight(peers):
       env=os.environ
       | {
           "JAX_PLATFORMS": "cpu",
-          "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0",
+          "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",
       },
       capture_output=True,
       text=True,

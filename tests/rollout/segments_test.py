@@ -203,8 +203,9 @@ def main():
 
 
 def test_on_eight_devices(whole):
+  eight = "--xla_force_host_platform_device_count=8"
   environment = os.environ | {
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+      "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {eight}",
       "JAX_PLATFORMS": "cpu",
   }
   done = subprocess.run(

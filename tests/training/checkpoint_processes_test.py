@@ -100,9 +100,9 @@ def test_restores_onto_other_meshes(tmp_path):
       except ValueError as error:
         print(error)
   """
-  said = run(
-      source, tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=8"
-  ).splitlines()
+  eight = "--xla_force_host_platform_device_count=8"
+  flags = f"{os.environ['XLA_FLAGS']} {eight}"
+  said = run(source, tmp_path, XLA_FLAGS=flags).splitlines()
   assert said[:4] == ["(2, 4)", "(1, 1)", "(4, 2)", "(8, 1)"]
   assert "['replicated'] cannot be laid out so" in said[4]
 
@@ -157,9 +157,8 @@ def test_two_processes_write_and_read_one_checkpoint(tmp_path):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  environment = os.environ | {
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=2"
-  }
+  two = "--xla_force_host_platform_device_count=2"
+  environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {two}"}
   command = [sys.executable, "-c", textwrap.dedent(source), tmp_path, str(port)]
   processes = [
       subprocess.Popen(

@@ -188,8 +188,8 @@ def test_shards_on_eight_devices_give_the_same():
   environment = os.environ | {
       "JAX_PLATFORMS": "cpu",
       "XLA_FLAGS": (
-          "--xla_force_host_platform_device_count=8"
-          " --xla_backend_optimization_level=0"
+          f"{os.environ['XLA_FLAGS']}"
+          " --xla_force_host_platform_device_count=8"
       ),
   }
   program = _SHARDED.format(folder=os.path.dirname(__file__))

@@ -241,7 +241,8 @@ assert (whole, share) == (2 * 64 * 32 * 16, 2 * 64 * 32 * 16 / 8), (whole, share
 
 
 def test_a_sharded_program_is_counted_whole_and_compiled_by_device():
-  flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+  eight = "--xla_force_host_platform_device_count=8"
+  flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {eight}"}
   child = subprocess.run(
       [sys.executable, "-c", _SHARDED],
       env=os.environ | {"JAX_PLATFORMS": "cpu"} | flags,

@@ -82,7 +82,7 @@ def _children(cases, arguments, processes=1, devices=8):
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
   flag = f"--xla_force_host_platform_device_count={devices}"
-  env = os.environ | {"XLA_FLAGS": f"{flag} --xla_backend_optimization_level=0"}
+  env = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flag}"}
   started = [
       subprocess.Popen(
           [
