@@ -56,7 +56,7 @@ setuptools.setup(
             "pyarrow>=17.0",
             "pyink>=24.10",
             "pytest>=8.3",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.8",
             "ruff>=0.9",
             "tensorboardX>=2.6",
             "wandb>=0.19",

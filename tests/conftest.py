@@ -29,6 +29,18 @@ from poise_jax.archive import records, store  # noqa: E402
 TIME = datetime.datetime(2026, 3, 1, 12, 30, tzinfo=datetime.UTC)
 CONFIG = {"budget": "quick", "seed": 1, "base": "0123456789abcdef"}
 
+# Files with few tests that train whole campaigns. Were one of them the last, all
+# other processes would wait for it.
+_FIRST = ("launch", "discovery", "training", "rollout")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Longest files first; takes effect with `--no-loadscope-reorder`."""
+  places = {name: place for place, name in enumerate(_FIRST)}
+  here = pathlib.Path(__file__).parent
+  folder = lambda item: item.path.relative_to(here).parts[0]
+  items.sort(key=lambda item: places.get(folder(item), len(places)))
+
 
 class Make:
   """Makes the records of a small campaign, each field replaceable.
