@@ -99,7 +99,7 @@ def verify(
 
   Args:
     source: any text; bytes are taken for UTF-8, anything else is refused.
-    jail: with warm children it takes about a second.
+    jail: with warm children it takes one to two seconds.
     parent: packed fingerprint of the loss that its NEUTRAL leads back to; not
       checked without.
     known: algorithms to compare it with.
