@@ -277,7 +277,10 @@ def test_two_processes_do_as_one_and_stop_together(
   ):
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-      close = pytest.approx(value, rel=1e-2 if step else 1e-5, abs=1e-5)
+      # Between sampler and trainer there is nothing but rounding.
+      rounding = ("mismatch/", "sampling/sampling_logp_difference/")
+      least = 1e-4 if name.startswith(rounding) else 1e-5
+      close = pytest.approx(value, rel=1e-2 if step else 1e-5, abs=least)
       assert ours[name] == close, (step, name)
 
 
