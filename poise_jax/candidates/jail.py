@@ -1,9 +1,9 @@
 """The parent's end of the jail: warm children, each used for one source.
 
 A source is traced in a process that is killed afterwards; the next one warms up
-while the caller does other work, see `Jail.refill`. What comes back is examined in another
-process, as it has to be parsed, compiled and run. That one only ever sees
-artifacts, never a source, and serves many of them.
+while the caller does other work, see `Jail.refill`. What comes back is examined
+in another process, as it has to be parsed, compiled and run. That one only ever
+sees artifacts, never a source, and serves many of them.
 """
 
 import collections

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, Key
 
 from poise_jax import sharding
 from poise_jax.rollout import decoding as decoding_lib
-from poise_jax.rollout import prompt_batches, sampling
+from poise_jax.rollout import prompt_batches, sampling, segments
 
 
 class Shardings(NamedTuple):
@@ -43,10 +43,6 @@ class Writing(NamedTuple):
   temperature: float = 1.0
 
 
-StartFn = Callable[..., decoding_lib.Decoding]
-AdvanceFn = Callable[..., tuple[decoding_lib.Decoding, decoding_lib.Written]]
-
-
 def on_mesh(mesh: jax.sharding.Mesh, params: Any) -> Shardings:
   """Rows split over the mesh, weights where `params` says."""
   return Shardings(params, sharding.named(mesh, "completion"))
@@ -56,7 +52,7 @@ def make_start(
     graphdef: nnx.GraphDef,
     writing: Writing,
     shardings: Shardings | None = None,
-) -> StartFn:
+) -> segments.StartFn:
   """Makes the program that reads prompts, see `decoding.prefill`.
 
   Args:
@@ -97,7 +93,7 @@ def make_advance(
     graphdef: nnx.GraphDef,
     writing: Writing,
     shardings: Shardings | None = None,
-) -> AdvanceFn:
+) -> segments.AdvanceFn:
   """Makes the program that writes tokens, see `decoding.advance`.
 
   Args:

@@ -22,12 +22,7 @@ from poise_jax.models import families, logical_axes, transformer
 from poise_jax.rollout import decoding as decoding_lib
 from poise_jax.rollout import engine as engine_lib
 from poise_jax.rollout import programs as programs_lib
-from poise_jax.rollout import (
-    prompt_batches,
-    sampling,
-    scoring,
-    segments,
-)
+from poise_jax.rollout import prompt_batches, sampling, scoring, segments
 from poise_jax.training import (
     config as config_lib,
 )

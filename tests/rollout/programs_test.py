@@ -1,4 +1,4 @@
-"""What is compiled says where its arrays are, and refuses others."""
+"""The programs agree with each other, and wherever their arrays are."""
 
 import jax
 import jax.numpy as jnp
